@@ -1,0 +1,1 @@
+"""What the benchmarks share: passes, processes, and the things beside which they measure."""

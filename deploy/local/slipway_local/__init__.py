@@ -1,0 +1,1 @@
+"""Slipway's platform on one machine."""

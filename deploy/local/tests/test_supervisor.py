@@ -1,0 +1,205 @@
+"""The supervisor, with programs of a few lines."""
+
+import itertools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from slipway_local.layout import Layout
+from slipway_local.processes import Program, State
+from slipway_local.servers import Server
+from slipway_local.supervisor import Supervisor
+
+FOREVER = "import time\nwhile True: time.sleep(60)"
+
+
+def script(
+    name: str,
+    code: str,
+    *,
+    ready: Callable[[], bool] = lambda: True,
+    after: Sequence[str] = (),
+    once: bool = False,
+    stop_within_s: float = 5.0,
+) -> Program:
+    """Return a program that is a few lines of Python."""
+    command = (sys.executable, "-S", "-c", code)
+    server = Server(name, command, (), ready, stop_within_s=stop_within_s)
+    return Program(name, lambda: server, after=tuple(after), once=once)
+
+
+class Turning:
+    """Turns a supervisor's loop in the test's own thread until a condition holds."""
+
+    def __init__(self, layout: Layout, programs: Sequence[Program]) -> None:
+        self.supervisor = Supervisor(layout=layout, programs=programs)
+
+    def until(self, condition: Callable[[], bool], within_s: float = 20.0) -> None:
+        """Run the loop until the condition holds, or fail after a while."""
+        late = threading.Event()
+        timer = threading.Timer(within_s, late.set)
+        timer.start()
+        done = [False]
+
+        def stopping() -> bool:
+            done[0] = condition()
+            return done[0] or late.is_set()
+
+        try:
+            self.supervisor.turn_until(stopping)
+        finally:
+            timer.cancel()
+        assert done[0], {name: (p.state, p.trouble) for name, p in self.supervisor.processes.items()}
+
+
+@pytest.fixture
+def turning(layout: Layout) -> Iterator[Callable[..., Turning]]:
+    """Return a maker of supervisors that are stopped after the test."""
+    made: list[Turning] = []
+
+    def make(*programs: Program) -> Turning:
+        made.append(Turning(layout, programs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.supervisor.stop()
+
+
+Make = Callable[..., Turning]
+
+
+def test_a_program_starts_when_what_it_comes_after_is_ready(turning: Make, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    first = script("first", FOREVER, ready=flag.exists)
+    loop = turning(first, script("second", FOREVER, after=["first"]))
+    second = loop.supervisor.processes["second"]
+
+    loop.until(lambda: loop.supervisor.processes["first"].state is State.STARTING)
+    was_waiting = second.state is State.WAITING
+    flag.touch()
+    loop.until(lambda: second.state is State.READY)
+
+    assert was_waiting
+
+
+def test_a_step_that_runs_once_is_done_when_it_ends_well(turning: Make) -> None:
+    loop = turning(script("step", "", once=True), script("after", FOREVER, after=["step"]))
+
+    loop.until(lambda: loop.supervisor.ready("after"))
+
+    assert loop.supervisor.processes["step"].state is State.DONE
+
+
+def test_a_program_that_ends_is_started_again_with_growing_pauses(turning: Make, tmp_path: Path) -> None:
+    journal = tmp_path / "starts"
+    code = f"import time\nopen({str(journal)!r}, 'a').write(f'{{time.time()}}\\n')"
+    loop = turning(script("weak", code))
+
+    loop.until(lambda: loop.supervisor.processes["weak"].restarts >= 4)
+
+    starts = [float(line) for line in journal.read_text().split()]
+    pauses = [b - a for a, b in itertools.pairwise(starts)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] - pauses[0] > 0.5
+
+
+def test_a_killed_program_comes_back_under_another_id(turning: Make) -> None:
+    loop = turning(script("weak", FOREVER))
+    weak = loop.supervisor.processes["weak"]
+    loop.until(lambda: weak.state is State.READY)
+    before = weak.pid
+
+    os.kill(before, signal.SIGKILL)
+    loop.until(lambda: weak.restarts == 1 and weak.state is State.READY)
+
+    assert weak.pid not in (0, before)
+
+
+def test_a_program_that_ignores_sigterm_is_killed(turning: Make, tmp_path: Path) -> None:
+    deaf = tmp_path / "deaf"
+    code = f"import signal\nsignal.signal(15, signal.SIG_IGN)\nopen({str(deaf)!r}, 'w')\n{FOREVER}"
+    loop = turning(script("deaf", code, ready=deaf.exists, stop_within_s=0.5))
+    process = loop.supervisor.processes["deaf"]
+    loop.until(lambda: process.state is State.READY)
+    pid = process.pid
+
+    began = time.monotonic()
+    loop.supervisor.stop()
+
+    assert time.monotonic() - began < 5
+    assert not psutil.pid_exists(pid)
+
+
+def test_programs_stop_in_the_reverse_of_their_order(turning: Make, tmp_path: Path) -> None:
+    journal = tmp_path / "ends"
+    journal.touch()
+
+    def code(name: str) -> str:
+        up = tmp_path / name
+        return (
+            "import signal, sys, time\n"
+            f"def end(*_):\n time.sleep(0.3); open({str(journal)!r}, 'a').write('{name}\\n'); sys.exit()\n"
+            f"signal.signal(15, end)\nopen({str(up)!r}, 'w')\n{FOREVER}"
+        )
+
+    first = script("first", code("first"), ready=(tmp_path / "first").exists)
+    step = script("step", "", once=True, after=["first"])
+    second = script("second", code("second"), ready=(tmp_path / "second").exists, after=["step"])
+    loop = turning(first, step, second)
+    loop.until(lambda: loop.supervisor.ready("second"))
+
+    loop.supervisor.stop()
+
+    assert journal.read_text().split() == ["second", "first"]
+
+
+def test_the_status_names_each_program_with_its_state(turning: Make, layout: Layout) -> None:
+    loop = turning(script("one", FOREVER))
+
+    loop.until(lambda: loop.supervisor.ready("one"))
+    loop.until(lambda: json.loads(layout.status.read_text())["phase"] == "ready")
+
+    (one,) = json.loads(layout.status.read_text())["processes"]
+    assert (one["name"], one["state"], one["restarts"]) == ("one", "ready", 0)
+    assert psutil.Process(one["pid"]).is_running()
+
+
+class Stumbling:
+    """Fails at each of its first turns."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    def tick(self, ready: Callable[[str], bool]) -> None:
+        """Fail a few times."""
+        self.turns += 1
+        if self.turns < 4:
+            raise ValueError("not a route")
+
+    def report(self) -> dict[str, object]:
+        """Say nothing."""
+        return {}
+
+    def stop(self) -> bool:
+        """Be gone."""
+        return True
+
+
+def test_a_companion_that_fails_does_not_take_the_rest_down(
+    layout: Layout, caplog: pytest.LogCaptureFixture
+) -> None:
+    companion = Stumbling()
+    supervisor = Supervisor(layout=layout, programs=[script("one", FOREVER)], companions=[companion])
+
+    supervisor.turn_until(lambda: companion.turns > 5 and supervisor.ready("one"))
+    supervisor.stop()
+
+    assert caplog.text.count("Stumbling failed") == 1

@@ -1,0 +1,1 @@
+"""The chassis that Slipway's services share. It knows no business noun."""

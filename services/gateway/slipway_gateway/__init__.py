@@ -1,0 +1,1 @@
+"""The REST door. It holds tokens and users, and no business logic."""

@@ -1,0 +1,1 @@
+"""The REST door: one FastAPI application over the use cases and clients."""

@@ -1,0 +1,1 @@
+"""Users, API tokens, path templates and tensors. No I/O."""

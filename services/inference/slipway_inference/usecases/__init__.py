@@ -1,0 +1,1 @@
+"""What a front does: answer requests, and deliver the events of its answers."""

@@ -1,0 +1,1 @@
+"""Ingestion: data sets, their commits, branches and blobs."""

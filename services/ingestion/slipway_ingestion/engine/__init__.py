@@ -1,0 +1,1 @@
+"""Inspecting bytes, packing blobs, and the ranges that commits are made of."""

@@ -1,0 +1,1 @@
+"""The labeling service: people's answers become labels that one can trust."""

@@ -1,0 +1,1 @@
+"""What labeling is about: projects, tasks, assignments, annotations, annotators."""

@@ -1,0 +1,1 @@
+"""Without state: the mathematics of labels, and files of tasks and annotations."""

@@ -1,0 +1,1 @@
+"""The verbs of labeling; one transaction each."""

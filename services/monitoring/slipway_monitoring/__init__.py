@@ -1,0 +1,1 @@
+"""Monitoring: spans, traces, and the edges between services."""

@@ -1,0 +1,1 @@
+"""What monitoring is about: predictions, labels, spools, spans, drift, alerts."""

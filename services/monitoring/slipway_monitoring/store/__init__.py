@@ -1,0 +1,1 @@
+"""Rows of monitoring in and out; a small store per noun, each over one connection."""

@@ -1,0 +1,1 @@
+"""The verbs: of callers over definitions and runs, and of workers over steps."""

@@ -1,0 +1,1 @@
+"""The registry: what was trained, and what came of it."""

@@ -1,0 +1,1 @@
+"""Reading bundles without running anything in them."""

@@ -1,0 +1,1 @@
+"""The rollout service: endpoints, served versions and their traffic."""

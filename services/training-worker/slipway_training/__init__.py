@@ -1,0 +1,1 @@
+"""Training jobs: see README.md."""

@@ -1,0 +1,1 @@
+"""What an attempt does: archives, the training process, its loop and checkpoints."""

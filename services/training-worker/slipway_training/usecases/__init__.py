@@ -1,0 +1,1 @@
+"""The verbs: jobs for callers, attempts for workers."""

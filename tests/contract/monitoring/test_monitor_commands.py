@@ -1,0 +1,107 @@
+"""`slipway monitor` and `slipway alert`, against a real monitoring and its worker."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import Keys, Service
+from slipway.cli.main import app
+from test_drift_and_alerts import WINDOW, House, house, pipelines, processes, until, version  # noqa: F401 - fixtures
+from typer.testing import CliRunner
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def run(
+    house: House,  # noqa: F811
+    registry: Service,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
+    monkeypatch.setenv("SLIPWAY_GRPC", f"monitoring={house.server.address},registry={registry.address}")
+    monkeypatch.setenv("SLIPWAY_TOKEN", keys.user())
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str, code: int = 0, text: bool = False) -> Any:
+        result = CliRunner().invoke(app, [*arguments, *([] if text else ["--json"])])
+        assert result.exit_code == code, result.output
+        return result.stdout if text else json.loads(result.stdout if code == 0 else result.stderr)
+
+    return call
+
+
+def test_a_monitor_is_set_and_shown_and_what_is_not_named_stays(run: Run, house: House) -> None:  # noqa: F811
+    run("monitor", "set", "flowers", "--window-rows", "200", "--action", f"input-drift={house.hook.url}")
+
+    changed = run("monitor", "set", "flowers", "--alpha", "0.005", "--objective", "latency=0.99@50")
+
+    assert (changed["drift"]["window_rows"], changed["drift"]["alpha"]) == (200, 0.005)
+    assert changed["objectives"][0] | {"burn_rates": []} == {
+        "kind": "LATENCY",
+        "target": 0.99,
+        "threshold_ms": 50,
+        "period_days": changed["objectives"][0]["period_days"],
+        "burn_rates": [],
+    }
+    assert changed["actions"] == [{"rule": "input-drift", "webhook": house.hook.url}]
+    assert run("monitor", "show", "flowers") == run("monitor", "show", "endpoints/flowers")
+    assert "latency" in run("monitor", "show", "flowers", text=True)
+    assert run("monitor", "set", "flowers", "--action", "none")["actions"] == []
+
+
+def test_traffic_labels_and_drift_are_shown_and_an_alert_is_worked_on(
+    run: Run,
+    house: House,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    run("monitor", "set", house.endpoint, "--window-rows", str(WINDOW))
+    house.front.ReportEvents(house.traffic().batch(4 * WINDOW, fade=0.5))
+    (alert,) = until(lambda: house.alerts())
+
+    rows = run("monitor", "predictions", house.endpoint, "-n", "1000")
+    labels = [{"prediction": r["name"], "label": r["predicted_label"]} for r in rows[:200]]
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, labels)))
+    told = run("monitor", "feedback", "--file", str(tmp_path / "labels.jsonl"), "--source", "imports/review")
+    (quality,) = run("monitor", "quality", house.endpoint)["versions"]
+    coverage = run("monitor", "coverage", house.endpoint)
+
+    assert len(rows) == int(quality["row_count"]) == int(coverage["received_count"]) == 4 * WINDOW
+    assert (told["recorded_count"], quality["labelled_count"], quality["accuracy"]) == (200, "200", 1.0)
+    assert quality["traffic_share"] == 1.0
+    assert "200 (25 %)" in run("monitor", "quality", house.endpoint, text=True)
+    assert "100.00 % of 800" in run("monitor", "coverage", house.endpoint, text=True)
+    assert "✓" in run("monitor", "predictions", house.endpoint, "--labelled", text=True)
+
+    reports = run("monitor", "drift", house.endpoint)
+    number = reports[0]["name"].rpartition("/")[2]
+    assert run("monitor", "drift", house.endpoint, number)["verdict"] == "DRIFTED"
+    assert "inputs/image/contrast" in run("monitor", "drift", house.endpoint, number, text=True)
+    plotted = run("monitor", "drift", house.endpoint, "--plot", "inputs/image/contrast", text=True)
+    assert "effect of 4 windows" in plotted
+
+    id = alert.name.removeprefix("alerts/")
+    assert [row["name"] for row in run("alert", "list", "--endpoint", house.endpoint)] == [alert.name]
+    assert "docs/runbooks/input-drift.md" in run("alert", "show", id, text=True)
+    acknowledged = run("alert", "ack", id, "-m", "the lamp is changed")
+    assert (acknowledged["state"], acknowledged["comment"]) == ("ACKNOWLEDGED", "the lamp is changed")
+    assert run("alert", "list", "--state", "firing") == []
+    made = run("alert", "silence", "--endpoint", house.endpoint, "--for", "2h", "-m", "the lamp")
+    assert [one["name"] for one in run("alert", "silences")] == [made["name"]]
+    assert "the lamp" in run("alert", "silences", text=True)
+
+
+def test_refusals_name_the_thing_and_what_to_write(run: Run) -> None:
+    run("monitor", "set", "flowers", "--alpha", "0.01")
+
+    assert run("monitor", "show", "flowerz", code=3)["error"]["reason"] == "MONITOR_NOT_FOUND"
+    assert run("alert", "show", "0" * 32, code=3)["error"]["reason"] == "ALERT_NOT_FOUND"
+    for arguments, text in (
+        (("monitor", "set", "flowers"), "nothing to change"),
+        (("monitor", "set", "flowers", "--objective", "speed=1"), "latency=0.99@50"),
+        (("alert", "list", "--state", "loud"), "firing, acknowledged, resolved"),
+        (("monitor", "feedback", "rose"), "PREDICTION=LABEL"),
+    ):
+        assert text in run(*arguments, code=4)["error"]["message"]

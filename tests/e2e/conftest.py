@@ -1,0 +1,49 @@
+"""One platform per session in a folder of its own; keys, objects and sizes for the campaigns."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONTRACT = ROOT / "tests/contract"
+for folder in (
+    CONTRACT, CONTRACT / "gateway", CONTRACT / "rollout", CONTRACT / "pipelines", ROOT / "tests/e2e",
+    ROOT / "examples/digits",
+):  # fmt: skip
+    sys.path.insert(0, str(folder))
+
+from laptop_platform import Platform, free_port_base  # noqa: E402
+from running import Keys  # noqa: E402
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """Return the keys that the services of a test accept."""
+    return Keys(tmp_path / "keys")
+
+
+@pytest.fixture
+def objects(s3: Any) -> dict[str, str]:
+    """Return the S3 settings of a fresh bucket."""
+    return {
+        "s3_endpoint": s3.endpoint,
+        "s3_access_key": s3.access_key,
+        "s3_secret_key": s3.secret_key,
+        "s3_bucket": s3.fresh_bucket(),
+    }
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """Return a running platform; it is stopped at the end of the session."""
+    running = Platform(tmp_path_factory.mktemp("platform"), free_port_base())
+    running.slipway("up", "--port-base", str(running.port_base))
+    before = os.getcwd()
+    os.chdir(running.folder)
+    yield running
+    os.chdir(before)
+    running.slipway("down")

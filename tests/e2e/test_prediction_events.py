@@ -1,0 +1,149 @@
+"""Predictions through a running platform arrive in monitoring once, whatever of it is killed."""
+
+import io
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from laptop_platform import Platform
+from PIL import Image
+from slipway.client import Client, Item, SlipwayError
+from slipway.client.paging import pages
+from slipway.monitoring.v1 import monitoring_pb2 as mon
+from slipway.rollout.v1 import rollout_pb2 as rol
+
+pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(600)]
+TASK = Path(__file__).parents[1] / "contract/training/halves.py"
+WITHIN_S = 120.0
+
+
+def images(count: int) -> np.ndarray:
+    """Return small grey images (N, 6, 6), a bright left or a bright right half in turn."""
+    pixels = np.random.default_rng(7).integers(0, 90, (count, 6, 6), dtype=np.uint8)
+    pixels[0::2, :, :3] += 120
+    pixels[1::2, :, 3:] += 120
+    return pixels
+
+
+@pytest.fixture
+def endpoint(platform: Platform, tmp_path: Path) -> Iterator[str]:
+    """Return an endpoint that serves one version, trained here, and captures what it is unsure of."""
+    name = f"events-{uuid.uuid4().hex[:8]}"
+    (tmp_path / "task.py").write_text(TASK.read_text())
+    items = []
+    for index, pixels in enumerate(images(120)):
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "PNG")
+        label = ("left", "right")[index % 2]
+        items.append(Item(key=f"{index:03d}.png", data=data.getvalue(), label=label))
+    with Client.local() as client:
+        client.ingestion.CreateDataset(client.ingestion.request("CreateDataset", dataset_id=name))
+        upload = client.upload_examples(name, items, label_source="imports/halves")
+        commit = client.commit(name, "halves", uploads=[upload.name]).name
+        job = client.submit_training(
+            tmp_path, entry_point="task.py:Halves", dataset_commit=commit, model=name
+        )
+        *_, ended = client.watch(job.name)
+        assert ended.error == ""
+        config = rol.ServingConfig(capture_policy="all")
+        wanted = rol.Endpoint(model=f"models/{name}", serving_config=config)
+        client.rollout.CreateEndpoint(rol.CreateEndpointRequest(endpoint_id=name, endpoint=wanted))
+        platform.slipway("endpoint", "deploy", name, "v1")
+        yield name
+        if name in (pod["name"].rpartition("-v")[0] for pod in platform.slipway("status")["pods"]):
+            client.rollout.DeleteEndpoint(rol.DeleteEndpointRequest(name=f"endpoints/{name}", force=True))
+
+
+class Callers:
+    """Ask until told to stop; a call that fails is made again, and what was answered is noted."""
+
+    def __init__(self, endpoint: str, count: int = 2) -> None:
+        self.answered: list[str] = []
+        self._endpoint = endpoint
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self) -> None:
+        rows = images(2)[..., None]
+        with Client.local() as client:
+            while not self._stopped.is_set():
+                try:
+                    self.answered += client.infer(self._endpoint, {"image": rows}).rows
+                except SlipwayError:
+                    time.sleep(0.1)
+
+    def stop(self) -> list[str]:
+        """Stop; return the rows that were answered."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+        return self.answered
+
+
+def until(true: Callable[[], bool]) -> None:
+    stop_at = time.monotonic() + WITHIN_S
+    while not true():
+        assert time.monotonic() < stop_at
+        time.sleep(0.2)
+
+
+def running(platform: Platform, name: str) -> Any:
+    """Return the process or pod whose name begins so."""
+    found = platform.slipway("status")
+    return next(
+        (one for one in [*found["processes"], *found["pods"]] if one["name"].startswith(name)), {"pid": 0}
+    )
+
+
+def kill(platform: Platform, name: str) -> None:
+    """End a process as a crash does, and wait until another is there."""
+    pid = running(platform, name)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: (now := running(platform, name))["pid"] not in (0, pid) and now["state"] == "ready")
+
+
+def test_predictions_arrive_once_while_pods_and_monitoring_are_killed_and_when_the_pod_is_gone(
+    platform: Platform, endpoint: str
+) -> None:
+    callers = Callers(endpoint)
+    until(lambda: len(callers.answered) > 50)
+    for name in (f"{endpoint}-v1", "monitoring", f"{endpoint}-v1"):
+        kill(platform, name)
+        time.sleep(1.0)
+    rows = callers.stop()
+    with Client.local() as client:
+        pod = running(platform, f"{endpoint}-v1")["pid"]
+        client.rollout.DeleteEndpoint(rol.DeleteEndpointRequest(name=f"endpoints/{endpoint}", force=True))
+        os.kill(pod, signal.SIGKILL)  # it cannot drain its spool: the platform has to
+
+        def told() -> mon.Coverage:
+            return client.monitoring.GetCoverage(mon.GetCoverageRequest(name=f"monitors/{endpoint}"))
+
+        until(lambda: all(spool.closed for spool in told().spools))
+        coverage = told()
+        found = list(
+            pages(
+                client.monitoring.ListPredictions,
+                mon.ListPredictionsRequest(endpoint=f"endpoints/{endpoint}", page_size=1000),
+                "predictions",
+            )
+        )
+
+    names = [row.name.removeprefix("predictions/") for row in found]
+    missing = {row.rpartition(".")[0] for row in set(rows) - set(names)}
+    assert len(names) == len(set(names)) == 2 * coverage.received_count
+    assert len(missing) <= coverage.lost_count
+    assert 2 * (coverage.received_count + coverage.lost_count) >= len(rows) > 100
+    assert coverage.waiting_count == 0
+    assert all(row.captured and row.request_id and row.trace for row in found)
+    spools = platform.folder / ".slipway" / "spool"
+    until(lambda: not list(spools.glob(f"{endpoint}-*/*")))
