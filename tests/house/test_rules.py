@@ -199,3 +199,24 @@ def test_files_stay_readable_in_one_sitting() -> None:
 
 def test_the_slipway_namespace_has_no_init() -> None:
     assert tracked("libs/slipway/slipway/__init__.py") == []
+
+
+def test_helpers_of_tests_and_examples_have_names_of_their_own() -> None:
+    """They share one `sys.path` in a session of all tests: of two of one name, one would get the other."""
+    helpers = [
+        file
+        for file in tracked(
+            "tests/*.py",
+            "services/*/tests/*.py",
+            "libs/*/tests/*.py",
+            "deploy/local/tests/*.py",
+            "examples/*.py",
+        )
+        if not Path(file).name.startswith(("test_", "conftest", "__init__"))
+    ]
+    places = {
+        name: [file for file in helpers if Path(file).name == name]
+        for name in {Path(f).name for f in helpers}
+    }
+
+    assert [files for files in places.values() if len(files) > 1] == []

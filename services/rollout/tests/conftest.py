@@ -1,4 +1,4 @@
-"""Makes `canary` importable."""
+"""Makes `simulated_canary` importable."""
 
 import sys
 from pathlib import Path

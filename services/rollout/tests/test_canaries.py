@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from canary import Behaviour, Canary
+from simulated_canary import Behaviour, Canary
 from slipway_rollout import domain
 from slipway_rollout.domain import DEFAULT_STEPS, Gate, Gates, RolloutState, Step
 

@@ -225,6 +225,7 @@ def test_captured_inputs_are_one_commit_though_the_worker_is_killed(
             done = _ended(stub, made.name)
         finally:
             worker.stop()
+        assert (done.state, done.example_count, done.error) == (pb.CaptureImport.SUCCEEDED, 300, "")
         history = data.ListCommits(ing.ListCommitsRequest(parent="datasets/captured")).commits
         examples = [
             item
@@ -233,7 +234,6 @@ def test_captured_inputs_are_one_commit_though_the_worker_is_killed(
         ]
 
     assert again == made
-    assert (done.state, done.example_count, done.error) == (pb.CaptureImport.SUCCEEDED, 300, "")
     assert [commit.name for commit in history if commit.example_count] == [done.commit]
     assert sorted(item.example.key for item in examples) == sorted(names)
     assert {item.example.media_type for item in examples} == {"image/png"}

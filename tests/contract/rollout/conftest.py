@@ -14,9 +14,9 @@ from slipway.rollout.v1 import rollout_pb2_grpc
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from callers import Admin, Behaviour, Callers, Outcomes, serve_outcomes
 from cluster import Meddler, Operator, serve_known_models, until
 from laptop import Laptop
-from traffic import Admin, Behaviour, Callers, Outcomes, serve_outcomes
 
 
 @dataclass

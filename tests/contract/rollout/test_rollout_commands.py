@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from callers import Behaviour
 from running import Keys
 from slipway.cli.main import app
-from traffic import Behaviour
 from typer.testing import CliRunner
 
 Run = Callable[..., Any]

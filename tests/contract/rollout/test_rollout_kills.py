@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from callers import Behaviour
 from cluster import until
 from slipway.rollout.v1 import rollout_pb2 as pb
 from test_rollouts import GOOD, LABELS_ONLY, State, servings, steps, verdicts
-from traffic import Behaviour
 
 SEAMS = ("before a write", "after a write", "while looking")
 

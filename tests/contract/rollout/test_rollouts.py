@@ -7,10 +7,10 @@ from typing import Any
 
 import grpc
 import pytest
+from callers import Behaviour
 from cluster import until
 from slipway.rollout.v1 import rollout_pb2 as pb
 from slipway_runtime.rpc import from_rpc_error
-from traffic import Behaviour
 
 State, Decision = pb.Rollout.State, pb.Verdict.Decision
 OFF = pb.Gate(off=True)
