@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import grpc
+import httpx
 from cluster import Operator
 from slipway.monitoring.v1 import monitoring_pb2 as pb
 from slipway.monitoring.v1 import monitoring_pb2_grpc
@@ -141,9 +142,14 @@ class Callers:
 
     def _call(self) -> None:
         while not self._stopped.wait(self.every_s):
-            found = self.operator.get("VirtualService", self.endpoint)
-            if found is None:
-                continue
+            try:
+                self._turn()
+            except httpx.TransportError:
+                continue  # a caller that was not heard calls again
+
+    def _turn(self) -> None:
+        found = self.operator.get("VirtualService", self.endpoint)
+        if found is not None:
             split = next(r for r in found["spec"]["http"] if r["name"] == "split")
             weights = {d["destination"]["subset"]: d.get("weight", 100) for d in split["route"]}
             asked = int(self.per_s * self.every_s)

@@ -82,7 +82,10 @@ class House:
     def ended(self, rollout: pb.Rollout, within_s: float = 60) -> pb.Rollout:
         """Wait until a rollout has ended and its route is written; return it."""
         over = (pb.Rollout.SUCCEEDED, pb.Rollout.FAILED, pb.Rollout.ABORTED)
-        return until(lambda: (r := self.now(rollout)).settled and r.state in over and r, within_s)
+        try:
+            return until(lambda: (r := self.now(rollout)).settled and r.state in over and r, within_s)
+        except AssertionError as late:
+            raise AssertionError(f"{late}: {self.now(rollout)}") from late
 
     def callers(self, id: str, versions: dict[str, Behaviour], **fields: Any) -> Callers:
         """Let callers call an endpoint."""
