@@ -1,6 +1,7 @@
 """The protos are linted, commented and not broken; buf's rules are seen to bite."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import grpc_tools
 import pytest
 
 ROOT = Path(__file__).parents[2]
+STREAMED = re.compile(r"rpc \w+\(stream (\w+)\)")
 BUF = str(Path(sys.executable).parent / "buf")
 
 
@@ -46,6 +48,14 @@ def test_every_service_tells_its_lineage_both_ways(path: Path) -> None:
     text = path.read_text()
 
     assert [rpc for rpc in ("ListChildren", "ListParents") if f"rpc {rpc}({rpc}Request)" not in text] == []
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("proto/slipway/*/v1/*.proto")), ids=lambda path: path.stem)
+def test_every_stream_of_requests_can_say_that_it_was_all(path: Path) -> None:
+    text = path.read_text()
+    bodies = [re.search(rf"message {kind} {{.*?^}}", text, re.S | re.M) for kind in STREAMED.findall(text)]
+
+    assert [body and body[0] for body in bodies if not body or "bool last = 15;" not in body[0]] == []
 
 
 def test_a_message_without_a_comment_is_found(tmp_path: Path) -> None:

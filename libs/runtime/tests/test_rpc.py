@@ -203,7 +203,10 @@ def test_only_reads_and_calls_with_a_request_id_are_retried() -> None:
 
 
 class Watched(training_pb2_grpc.TrainingServiceServicer):
-    """Streams for as long as somebody listens."""
+    """Streams for as long as somebody listens, and takes streams."""
+
+    def UploadTaskCode(self, requests: Any, context: Any) -> Any:
+        return training_pb2.TaskCode(name=",".join(request.chunk.decode() for request in requests))
 
     def WatchTrainingJob(self, request: Any, context: Any) -> Any:
         while context.is_active():
@@ -235,6 +238,22 @@ def test_streams_leave_threads_for_short_calls_and_one_more_is_refused(server: S
 
     assert from_rpc_error(refused.value).reason == "TOO_MANY_STREAMS"
     assert answered == "users/ann"
+
+
+def test_a_stream_is_taken_only_with_the_message_that_says_it_was_all(server: Server, keys: Keys) -> None:
+    parts = [training_pb2.UploadTaskCodeRequest(chunk=text) for text in (b"a", b"b")]
+    token = keys.token("users/ann", roles=["admin"])
+    address = f"127.0.0.1:{server.port}"
+
+    with channel(address, token=lambda: token) as ours, grpc.insecure_channel(address) as plain:
+        taken = training_pb2_grpc.TrainingServiceStub(ours).UploadTaskCode(iter(parts))
+        with pytest.raises(grpc.RpcError) as refused:
+            training_pb2_grpc.TrainingServiceStub(plain).UploadTaskCode(
+                iter(parts), metadata=[("authorization", f"Bearer {token}")]
+            )
+
+    assert taken.name == "a,b"
+    assert from_rpc_error(refused.value).reason == "UNFINISHED_STREAM"
 
 
 def until(attempt: Any) -> None:

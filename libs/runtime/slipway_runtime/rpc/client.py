@@ -15,6 +15,7 @@ from opentelemetry.instrumentation.grpc.grpcext import intercept_channel as trac
 
 from slipway_runtime import deadline, identity
 from slipway_runtime.rpc.server import MAX_MESSAGE_BYTES
+from slipway_runtime.rpc.streams import ended
 
 DEFAULT_TIMEOUT_S = 10.0
 _READS = ("Get", "List", "Find", "Diff", "Read", "Download")
@@ -46,7 +47,7 @@ class Outgoing(
     grpc.StreamUnaryClientInterceptor,  # type: ignore[misc]
     grpc.StreamStreamClientInterceptor,  # type: ignore[misc]
 ):
-    """Adds token, user and deadline to every call."""
+    """Adds token, user and deadline to every call, and its end to every stream of requests."""
 
     def __init__(self, token: Callable[[], str], timeout_s: float) -> None:
         self._token = token
@@ -80,8 +81,8 @@ class Outgoing(
         return continuation(self._with(details), request)
 
     def intercept_stream_unary(self, continuation: Any, details: Any, requests: Any) -> Any:
-        """Send many, get one."""
-        return continuation(self._with(details), requests)
+        """Send many and say that it was all, get one."""
+        return continuation(self._with(details), ended(requests))
 
     def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
         """Send many, get many."""

@@ -18,6 +18,7 @@ from opentelemetry.instrumentation.grpc import server_interceptor
 from slipway_runtime import deadline, identity, telemetry
 from slipway_runtime.errors import Internal, InvalidArgument, ResourceExhausted, SlipwayError, Unstorable
 from slipway_runtime.rpc.status import to_status
+from slipway_runtime.rpc.streams import whole
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Chassis(grpc.ServerInterceptor):  # type: ignore[misc]
             behavior = handler.stream_stream if handler.request_streaming else handler.unary_stream
             wrapped = self._streaming(behavior, details.method)
         else:
-            behavior = handler.stream_unary if handler.request_streaming else handler.unary_unary
+            behavior = _taking_all(handler.stream_unary) if handler.request_streaming else handler.unary_unary
             place = self._places.taken if handler.request_streaming else nullcontext
             wrapped = self._single(behavior, details.method, place)
         return _handler_like(handler, wrapped)
@@ -185,6 +186,11 @@ def _field_with_nul(message: Message) -> str:
                 if isinstance(one, str) and "\0" in one:
                     return str(field.name)
     return ""
+
+
+def _taking_all(behavior: Any) -> Callable[[Any, grpc.ServicerContext], Any]:
+    """Return a method that takes a stream of requests only whole."""
+    return lambda requests, context: behavior(whole(requests), context)
 
 
 def _handler_like(handler: Any, behavior: Any) -> grpc.RpcMethodHandler:

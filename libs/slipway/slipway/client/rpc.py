@@ -2,7 +2,8 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import grpc
@@ -136,10 +137,13 @@ class Service:
         return call
 
     def _sender(self, method: MethodDescriptor) -> Callable[..., Message]:
-        def call(requests: Iterator[Message], timeout: float = _STREAM_TIMEOUT_S) -> Message:
+        kind = GetMessageClass(method.input_type)
+
+        def call(requests: Iterable[Message], timeout: float = _STREAM_TIMEOUT_S) -> Message:
+            whole = chain(requests, [kind(last=True)])  # an end without it is not believed
             try:
                 return self._callable(method, "stream_unary")(
-                    requests, timeout=timeout, metadata=self._metadata()
+                    whole, timeout=timeout, metadata=self._metadata()
                 )
             except grpc.RpcError as error:
                 raise SlipwayError.from_rpc(error, self._target) from None
