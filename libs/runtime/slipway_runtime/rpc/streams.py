@@ -32,5 +32,5 @@ def whole(messages: Iterable[Any]) -> Iterator[Any]:
         if message.last:
             return
         yield message
-    text = "the stream ended without a message that has `last` set: part of it may be lost; send it again, whole"
+    text = "the stream ended without a message that has `last` set: part of it may be lost; send it again"
     raise InvalidArgument("UNFINISHED_STREAM", text)
