@@ -7,6 +7,7 @@ set off by an alert of monitoring.
 import random
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from flow import Flow, flow, short
 from google.protobuf.field_mask_pb2 import FieldMask
 from labelling import OVERLAP, PEOPLE, Labels
 from people import Worker
+from slipway.client import pages
 from slipway.labeling.v1 import labeling_pb2 as lab
 from slipway.monitoring.v1 import monitoring_pb2 as mon
 from slipway.pipelines.v1 import pipelines_pb2 as pip
@@ -27,6 +29,7 @@ PIPELINE = "pipelines/relearn"
 LIGHT = (0.30, 0.45)
 LEARNT_WITHIN_S = 300.0
 SETTLED_S = 3
+ANNOTATORS_CALLS = {f"/slipway.labeling.v1.LabelingService/{rpc}" for rpc in ("ClaimTasks", "SubmitAnnotation")}
 
 
 def prepare(story: "Story", labels: Labels) -> None:
@@ -115,7 +118,10 @@ def fade(story: "Story", labels: Labels) -> str:
 
 
 def told(story: "Story") -> None:
-    """(4) Read afterwards what the platform did: the alert, and each step of the pipeline with its time."""
+    """(4) Read afterwards what the platform did: the alert, and each step of the pipeline with its time.
+
+    The traces say that nobody helped: from outside came requests and annotators' answers alone.
+    """
     with story.steps.step("what the platform did") as step:
         monitor = story.endpoint.replace("endpoints/", "monitors/")
         alerts = story.client.monitoring.ListAlerts(mon.ListAlertsRequest(monitor=monitor)).alerts
@@ -130,8 +136,30 @@ def told(story: "Story") -> None:
             took = (part.end_time.ToDatetime() - part.ready_time.ToDatetime()).total_seconds()
             step.figures |= {f"{part.step}_s": took}
             story.steps.console.print(f"   {took:6.1f} s  {part.step}  {', '.join(part.output_names)}")
+        asked = _asked_from_outside(story)
         step.figures |= {"runs_of_the_alert": len([r for r in runs.pipeline_runs if r.trigger_source])}
-        step.headline = f"{alert.name} ({alert.summary}) started {run.name}"
+        step.figures |= {f"asked_{call.rpartition('/')[2]}": count for call, count in asked.items()}
+        step.headline = (
+            f"{alert.name} ({alert.summary}) started {run.name}; from outside came, beside the traffic, "
+            + ", ".join(f"{count} {call}" for call, count in sorted(asked.items()))
+        )
+        if set(asked) != ANNOTATORS_CALLS:
+            raise AssertionError(f"only annotators' calls are expected from outside, not {dict(asked)}")
+
+
+def _asked_from_outside(story: "Story") -> Counter[str]:
+    """Return what was asked of the services through the door while the light was low, by their traces."""
+    lowered = next(step for step in story.steps.done if step.name == "the lamp fades")
+    request = mon.ListTracesRequest(root_service="ingress", page_size=1000)
+    request.start_time.FromNanoseconds(int(1e9 * lowered.figures["begin"]))
+    request.end_time.FromNanoseconds(int(1e9 * lowered.figures["end"]))
+    asked: Counter[str] = Counter()
+    for service in ("training-worker", "registry", "rollout", "pipelines", "labeling"):
+        request.service = service
+        for trace in pages(story.client.monitoring.ListTraces, request, "traces"):
+            spans = story.client.trace(trace.name).spans
+            asked[next(s.operation for s in spans if (s.service, s.kind) == (service, "server"))] += 1
+    return asked
 
 
 def _until_another_answers(story: "Story", traffic: Flow, workers: list[Worker]) -> str:

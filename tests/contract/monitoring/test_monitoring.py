@@ -136,6 +136,27 @@ def test_traces_come_by_page_newest_first_and_by_service(monitoring: Service, st
     assert seen == [names[4], names[2], names[0]]
 
 
+def test_traces_are_listed_by_their_time_and_by_who_asked(monitoring: Service, stub: Any) -> None:
+    story = Story(monitoring)
+    story.span("timed", SERVER, story.span("a-door", SERVER))
+    asked = story.export()
+    inner = Story(monitoring)
+    inner.span("a-door", SERVER, inner.span("timed", SERVER))
+    inner.export()
+    begin, moment = asked.start_time, timestamp_pb2.Timestamp()
+    moment.FromNanoseconds(begin.ToNanoseconds() + 1_000_000)
+
+    def names(**wanted: Any) -> list[str]:
+        request = pb.ListTracesRequest(service="timed", root_service="a-door", **wanted)
+        return [trace.name for trace in stub.ListTraces(request).traces]
+
+    (found,) = stub.ListTraces(pb.ListTracesRequest(service="timed", root_service="a-door")).traces
+    assert (found.name, found.root_service) == (asked.name, "a-door")
+    assert names(start_time=begin, end_time=moment) == [asked.name]
+    assert names(start_time=moment) == []
+    assert names(end_time=begin) == []
+
+
 def test_edges_step_over_sidecars_and_include_queues(monitoring: Service, stub: Any) -> None:
     story = Story(monitoring)
     root = story.span("one", SERVER)

@@ -5,7 +5,7 @@ from typing import Any
 from slipway.monitoring.v1 import monitoring_pb2 as pb
 from slipway_runtime.rpc import timestamp
 
-from slipway_monitoring.api.conversion import duration_of
+from slipway_monitoring.api.conversion import duration_of, from_time
 from slipway_monitoring.domain import spans as domain
 from slipway_monitoring.usecases.traces import Traces
 
@@ -22,9 +22,14 @@ class TracesPart:
         return _trace(self._traces.find(request.prediction_id))
 
     def ListTraces(self, request: pb.ListTracesRequest, context: Any) -> pb.ListTracesResponse:
-        found, token = self._traces.list(
-            request.service, request.errors_only, request.page_size, request.page_token
+        wanted = domain.TraceFilter(
+            service=request.service,
+            root_service=request.root_service,
+            errors_only=request.errors_only,
+            start_time=from_time(request, "start_time"),
+            end_time=from_time(request, "end_time"),
         )
+        found, token = self._traces.list(wanted, request.page_size, request.page_token)
         return pb.ListTracesResponse(traces=map(_trace, found), next_page_token=token)
 
     def ListServiceEdges(self, request: Any, context: Any) -> pb.ListServiceEdgesResponse:
@@ -39,6 +44,7 @@ def _trace(trace: domain.Trace) -> pb.Trace:
         duration=duration_of(trace.duration_us),
         services=trace.services,
         root=trace.root,
+        root_service=trace.root_service,
         error=trace.error,
     )
 

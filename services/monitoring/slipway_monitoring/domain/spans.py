@@ -46,6 +46,7 @@ class Trace:
     duration_us: int
     services: Sequence[str]
     root: str
+    root_service: str
     error: bool
     spans: Sequence[Span] = ()
 
@@ -53,6 +54,17 @@ class Trace:
     def name(self) -> str:
         """Resource name."""
         return f"traces/{self.trace_id}"
+
+
+@dataclass(frozen=True)
+class TraceFilter:
+    """Which traces are listed; what is empty or None asks for nothing."""
+
+    service: str = ""
+    root_service: str = ""
+    errors_only: bool = False
+    start_time: datetime | None = None
+    end_time: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -93,13 +105,15 @@ def trace_of(spans: Sequence[Span]) -> Trace:
     known = {span.span_id for span in ordered}
     # spans may name each other as parents: then none is a root, and the first stands for it
     roots = [span for span in ordered if span.parent_span_id not in known] or ordered
+    root = min(roots, key=lambda span: span.parent_span_id != "")
     first, last = ordered[0].start_time, max(span.end_time for span in ordered)
     return Trace(
         trace_id=ordered[0].trace_id,
         start_time=first,
         duration_us=int((last - first).total_seconds() * 1e6),
         services=list(dict.fromkeys(span.service for span in ordered)),
-        root=min(roots, key=lambda span: span.parent_span_id != "").operation,
+        root=root.operation,
+        root_service=root.service,
         error=any(span.error for span in ordered),
         spans=ordered,
     )

@@ -7,10 +7,16 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from slipway_monitoring.domain.spans import Span, Trace
+from slipway_monitoring.domain.spans import Span, Trace, TraceFilter
 from slipway_monitoring.store.rows import Rows
 
 MAX_EDGE_SPANS = 200_000
+# Traces with a span in the time asked for, by the index over start_time; those that began earlier go later.
+_AMONG = (
+    "WHERE trace_id IN (SELECT trace_id FROM spans WHERE (:service = '' OR service = :service) "
+    "AND start_time >= coalesce(CAST(:begin AS timestamptz), '-infinity') "
+    "AND start_time < coalesce(CAST(:end AS timestamptz), 'infinity'))"
+)
 
 
 class SpanStore(Rows):
@@ -43,19 +49,27 @@ class SpanStore(Rows):
         return str(rows[0].trace_id) if rows else ""
 
     def traces(
-        self, service: str, errors_only: bool, before: tuple[datetime, str] | None, limit: int
+        self, wanted: TraceFilter, before: tuple[datetime, str] | None, limit: int
     ) -> list[Trace]:
         """Return traces without their spans, newest first."""
         rows = self._rows(
-            "SELECT trace_id, min(start_time) AS start_time, array_agg(DISTINCT service) AS services, "
-            "max(start_time + duration_us * interval '1 microsecond') AS end_time, bool_or(error) AS error, "
-            "(array_agg(operation ORDER BY parent_span_id <> '', start_time))[1] AS root FROM spans "
-            "GROUP BY trace_id HAVING (:service = '' OR :service = ANY(array_agg(service))) "
-            "AND (NOT :errors_only OR bool_or(error)) AND (CAST(:time AS timestamptz) IS NULL "
-            "OR (min(start_time), trace_id) < (CAST(:time AS timestamptz), :id)) "
-            "ORDER BY min(start_time) DESC, trace_id DESC LIMIT :limit",
-            service=service,
-            errors_only=errors_only,
+            "SELECT * FROM (SELECT trace_id, min(start_time) AS start_time, "
+            "array_agg(DISTINCT service) AS services, bool_or(error) AS error, "
+            "max(start_time + duration_us * interval '1 microsecond') AS end_time, "
+            "(array_agg(operation ORDER BY parent_span_id <> '', start_time))[1] AS root, "
+            "(array_agg(service ORDER BY parent_span_id <> '', start_time))[1] AS root_service FROM spans "
+            f"{_AMONG if wanted.start_time or wanted.end_time else ''} GROUP BY trace_id) AS t "
+            "WHERE (:service = '' OR :service = ANY(services)) AND (NOT :errors_only OR error) "
+            "AND (:root_service = '' OR root_service = :root_service) "
+            "AND (CAST(:begin AS timestamptz) IS NULL OR start_time >= :begin) "
+            "AND (CAST(:end AS timestamptz) IS NULL OR start_time < :end) "
+            "AND (CAST(:time AS timestamptz) IS NULL OR (start_time, trace_id) < (:time, :id)) "
+            "ORDER BY start_time DESC, trace_id DESC LIMIT :limit",
+            service=wanted.service,
+            root_service=wanted.root_service,
+            errors_only=wanted.errors_only,
+            begin=wanted.start_time,
+            end=wanted.end_time,
             time=before[0] if before else None,
             id=before[1] if before else "",
             limit=limit,
@@ -104,4 +118,4 @@ def _span(row: Row[Any]) -> Span:
 
 def _trace(row: Row[Any]) -> Trace:
     duration_us = int((row.end_time - row.start_time).total_seconds() * 1e6)
-    return Trace(row.trace_id, row.start_time, duration_us, row.services, row.root, row.error)
+    return Trace(row.trace_id, row.start_time, duration_us, row.services, row.root, row.root_service, row.error)

@@ -7,7 +7,16 @@ from prometheus_client import Counter
 from slipway_runtime.db import Database, PageToken, page_size
 from slipway_runtime.errors import InvalidArgument, NotFound
 
-from slipway_monitoring.domain.spans import Edge, Span, Trace, edges, prediction_of, trace_id_of, trace_of
+from slipway_monitoring.domain.spans import (
+    Edge,
+    Span,
+    Trace,
+    TraceFilter,
+    edges,
+    prediction_of,
+    trace_id_of,
+    trace_of,
+)
 from slipway_monitoring.store.spans import SpanStore
 
 SPANS = Counter("slipway_monitoring_spans_total", "Spans kept.")
@@ -56,9 +65,10 @@ class Traces:
             raise NotFound("TRACE_NOT_FOUND", message, metadata={"name": asked})
         return trace_of(spans)
 
-    def list(self, service: str, errors_only: bool, size: int, token: str) -> tuple[Sequence[Trace], str]:
+    def list(self, wanted: TraceFilter, size: int, token: str) -> tuple[Sequence[Trace], str]:
         """Return a page of traces without their spans, newest first."""
-        limit, tokens = page_size(size), PageToken(("traces", service, str(errors_only)), (str, str))
+        listing = ("traces", *map(str, vars(wanted).values()))
+        limit, tokens = page_size(size), PageToken(listing, (str, str))
         after = tokens.decode(token)
         try:
             before = (datetime.fromisoformat(after[0]), str(after[1])) if after else None
@@ -66,7 +76,7 @@ class Traces:
             description = "is not one of this listing; repeat it without, from the first page"
             raise InvalidArgument.field("page_token", description, reason="INVALID_PAGE_TOKEN") from error
         with self._database.transaction() as connection:
-            found = SpanStore(connection).traces(service, errors_only, before, limit + 1)
+            found = SpanStore(connection).traces(wanted, before, limit + 1)
         last = found[limit - 1] if len(found) > limit else None
         return found[:limit], tokens.encode(last.start_time.isoformat(), last.trace_id) if last else ""
 
