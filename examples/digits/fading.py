@@ -29,7 +29,9 @@ PIPELINE = "pipelines/relearn"
 LIGHT = (0.30, 0.45)
 LEARNT_WITHIN_S = 300.0
 SETTLED_S = 3
-ANNOTATORS_CALLS = {f"/slipway.labeling.v1.LabelingService/{rpc}" for rpc in ("ClaimTasks", "SubmitAnnotation")}
+ANNOTATORS_CALLS = {
+    f"/slipway.labeling.v1.LabelingService/{rpc}" for rpc in ("ClaimTasks", "SubmitAnnotation")
+}
 
 
 def prepare(story: "Story", labels: Labels) -> None:

@@ -1,64 +1,32 @@
 """Predictions through a running platform arrive in monitoring once, whatever of it is killed."""
 
-import io
 import os
 import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from laptop_platform import Platform
-from PIL import Image
-from slipway.client import Client, Item, SlipwayError
+from served import images, removed, running, serve, until
+from slipway.client import Client, SlipwayError
 from slipway.client.paging import pages
 from slipway.monitoring.v1 import monitoring_pb2 as mon
 from slipway.rollout.v1 import rollout_pb2 as rol
 
 pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(600)]
-TASK = Path(__file__).parents[1] / "contract/training/halves.py"
-WITHIN_S = 120.0
-
-
-def images(count: int) -> np.ndarray:
-    """Return small grey images (N, 6, 6), a bright left or a bright right half in turn."""
-    pixels = np.random.default_rng(7).integers(0, 90, (count, 6, 6), dtype=np.uint8)
-    pixels[0::2, :, :3] += 120
-    pixels[1::2, :, 3:] += 120
-    return pixels
 
 
 @pytest.fixture
 def endpoint(platform: Platform, tmp_path: Path) -> Iterator[str]:
-    """Return an endpoint that serves one version, trained here, and captures what it is unsure of."""
+    """Return an endpoint that serves one version, trained here, and captures all that it answers."""
     name = f"events-{uuid.uuid4().hex[:8]}"
-    (tmp_path / "task.py").write_text(TASK.read_text())
-    items = []
-    for index, pixels in enumerate(images(120)):
-        data = io.BytesIO()
-        Image.fromarray(pixels).save(data, "PNG")
-        label = ("left", "right")[index % 2]
-        items.append(Item(key=f"{index:03d}.png", data=data.getvalue(), label=label))
     with Client.local() as client:
-        client.ingestion.CreateDataset(client.ingestion.request("CreateDataset", dataset_id=name))
-        upload = client.upload_examples(name, items, label_source="imports/halves")
-        commit = client.commit(name, "halves", uploads=[upload.name]).name
-        job = client.submit_training(
-            tmp_path, entry_point="task.py:Halves", dataset_commit=commit, model=name
-        )
-        *_, ended = client.watch(job.name)
-        assert ended.error == ""
-        config = rol.ServingConfig(capture_policy="all")
-        wanted = rol.Endpoint(model=f"models/{name}", serving_config=config)
-        client.rollout.CreateEndpoint(rol.CreateEndpointRequest(endpoint_id=name, endpoint=wanted))
-        platform.slipway("endpoint", "deploy", name, "v1")
+        serve(client, platform, tmp_path, name)
         yield name
-        if name in (pod["name"].rpartition("-v")[0] for pod in platform.slipway("status")["pods"]):
-            client.rollout.DeleteEndpoint(rol.DeleteEndpointRequest(name=f"endpoints/{name}", force=True))
+        removed(client, platform, name)
 
 
 class Callers:
@@ -87,21 +55,6 @@ class Callers:
         for thread in self._threads:
             thread.join()
         return self.answered
-
-
-def until(true: Callable[[], bool]) -> None:
-    stop_at = time.monotonic() + WITHIN_S
-    while not true():
-        assert time.monotonic() < stop_at
-        time.sleep(0.2)
-
-
-def running(platform: Platform, name: str) -> Any:
-    """Return the process or pod whose name begins so."""
-    found = platform.slipway("status")
-    return next(
-        (one for one in [*found["processes"], *found["pods"]] if one["name"].startswith(name)), {"pid": 0}
-    )
 
 
 def kill(platform: Platform, name: str) -> None:

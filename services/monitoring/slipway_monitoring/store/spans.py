@@ -48,9 +48,7 @@ class SpanStore(Rows):
         )
         return str(rows[0].trace_id) if rows else ""
 
-    def traces(
-        self, wanted: TraceFilter, before: tuple[datetime, str] | None, limit: int
-    ) -> list[Trace]:
+    def traces(self, wanted: TraceFilter, before: tuple[datetime, str] | None, limit: int) -> list[Trace]:
         """Return traces without their spans, newest first."""
         rows = self._rows(
             "SELECT * FROM (SELECT trace_id, min(start_time) AS start_time, "
@@ -118,4 +116,6 @@ def _span(row: Row[Any]) -> Span:
 
 def _trace(row: Row[Any]) -> Trace:
     duration_us = int((row.end_time - row.start_time).total_seconds() * 1e6)
-    return Trace(row.trace_id, row.start_time, duration_us, row.services, row.root, row.root_service, row.error)
+    return Trace(
+        row.trace_id, row.start_time, duration_us, row.services, row.root, row.root_service, row.error
+    )
