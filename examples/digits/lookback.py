@@ -9,6 +9,8 @@ from slipway.monitoring.v1 import monitoring_pb2 as mon
 if TYPE_CHECKING:
     from story import Story
 
+WINDOW_S = 300
+
 
 def trace(story: "Story", prediction: str) -> None:
     """(5) From one prediction of a faded image back to the people whose answers the version learnt from."""
@@ -30,13 +32,15 @@ def impact(story: "Story") -> None:
     with story.steps.step("forward to live traffic") as step:
         graph = lin.impact(story.client, f"annotators/{CARELESS.name}")
         reached = set(graph.of_kind("versions"))
-        request = mon.GetQualityRequest(name=story.endpoint.replace("endpoints/", "monitors/"), window_s=5)
+        request = mon.GetQualityRequest(
+            name=story.endpoint.replace("endpoints/", "monitors/"), window_s=WINDOW_S
+        )
         found = story.client.monitoring.GetQuality(request)
         share = sum(v.traffic_share for v in found.versions if v.model_version in reached)
         step.figures |= {"versions": len(reached), "traffic_share": share}
         step.headline = (
             f"annotators/{CARELESS.name} reached {len(reached)} versions, "
-            f"which answered {100 * share:.0f} % of the last live traffic"
+            f"which answered {100 * share:.0f} % of the live traffic of the last {WINDOW_S // 60} minutes"
         )
         story.steps.console.print(f"   look: slipway impact annotators/{CARELESS.name}")
         if not share:
