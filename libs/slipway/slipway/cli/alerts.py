@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 from slipway.cli.accounts import parse_duration
-from slipway.cli.output import AsJson, print_facts, print_json, print_table, short, state_name, when
+from slipway.cli.output import AsJson, Limit, print_facts, print_json, print_table, short, state_name, when
 from slipway.cli.platform_client import alerts as alert_names
 from slipway.cli.platform_client import connect
 from slipway.cli.platform_client import monitors as monitor_names
@@ -18,7 +18,6 @@ OfEndpoint = Annotated[
     str, typer.Option("--endpoint", help="Only of this one.", autocompletion=monitor_names)
 ]
 Comment = Annotated[str, typer.Option("--comment", "-m", help="What is being done; others read it.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 _STATES = {"firing": mon.Alert.FIRING, "acknowledged": mon.Alert.ACKNOWLEDGED, "resolved": mon.Alert.RESOLVED}
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from slipway.cli.output import (
     AsJson,
+    Limit,
     errors_console,
     print_facts,
     print_json,
@@ -28,7 +29,6 @@ from slipway.ingestion.v1 import ingestion_pb2 as ing
 app = typer.Typer(no_args_is_help=True, help="Data sets: commits of labelled examples.")
 branches = typer.Typer(no_args_is_help=True, help="Branches of a data set.")
 Name = Annotated[str, typer.Argument(help="Id of the data set.", autocompletion=dataset_names)]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 At = Annotated[str, typer.Option("--at", help="A branch or a commit's digest; default: main.")]
 _NAMED = 20
 _KEYS_PER_READ = 1000

@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 import typer
 from slipway.cli.models import version_name
-from slipway.cli.output import AsJson, errors_console, print_facts, print_json, print_table, state_name, when
+from slipway.cli.output import (
+    AsJson,
+    Limit,
+    errors_console,
+    print_facts,
+    print_json,
+    print_table,
+    state_name,
+    when,
+)
 from slipway.cli.platform_client import connect, models
 from slipway.cli.platform_client import endpoints as endpoint_names
 from slipway.client import Client, SlipwayError, pages, resource
@@ -16,7 +25,6 @@ app = typer.Typer(
     no_args_is_help=True, help="Endpoints: which versions serve, with which share of the traffic."
 )
 Endpoint = Annotated[str, typer.Argument(help="The endpoint.", autocompletion=endpoint_names)]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 Wait = Annotated[float, typer.Option(help="Seconds to wait until it serves; 0: do not wait.", min=0)]
 
 

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from slipway.checks.validation import finding_name
 from slipway.cli.models import version_name
-from slipway.cli.output import AsJson, console, print_facts, print_json, print_table, state_name, when
+from slipway.cli.output import AsJson, Limit, console, print_facts, print_json, print_table, state_name, when
 from slipway.cli.platform_client import aliases as alias_names
 from slipway.cli.platform_client import connect, models
 from slipway.cli.scoring import Version, find_version
@@ -18,7 +18,6 @@ policy = typer.Typer(no_args_is_help=True, help="What a version of a model must 
 aliases = typer.Typer(no_args_is_help=True, help="Names that point at versions, such as `champion`.")
 Model = Annotated[str, typer.Argument(help="Id of the model.", autocompletion=models)]
 Alias = Annotated[str, typer.Argument(help="The alias, such as champion.", autocompletion=alias_names)]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 _COLORS = {"approved": "green", "refused": "red", "inconclusive": "yellow"}
 
 

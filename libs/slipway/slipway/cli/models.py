@@ -3,14 +3,23 @@
 from typing import Annotated, Any
 
 import typer
-from slipway.cli.output import AsJson, print_facts, print_json, print_table, short, state_name, to_dict, when
+from slipway.cli.output import (
+    AsJson,
+    Limit,
+    print_facts,
+    print_json,
+    print_table,
+    short,
+    state_name,
+    to_dict,
+    when,
+)
 from slipway.cli.platform_client import connect
 from slipway.cli.platform_client import models as model_names
 from slipway.client import pages, resource
 from slipway.registry.v1 import registry_pb2 as reg
 
 app = typer.Typer(no_args_is_help=True, help="Models and their immutable versions.")
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 
 
 @app.command("list")

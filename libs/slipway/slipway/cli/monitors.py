@@ -7,6 +7,7 @@ from slipway.cli import feedback, monitor_settings
 from slipway.cli.labeling.names import interval
 from slipway.cli.output import (
     AsJson,
+    Limit,
     console,
     print_facts,
     print_json,
@@ -24,7 +25,6 @@ from slipway.monitoring.v1 import monitoring_pb2 as mon
 
 app = typer.Typer(no_args_is_help=True, help="Monitors: predictions, late labels, quality, drift.")
 Endpoint = Annotated[str, typer.Argument(help="The endpoint.", autocompletion=monitor_names)]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 Window = Annotated[int, typer.Option(min=1, help="The last so many seconds.")]
 Version = Annotated[str, typer.Option("--version", help="Only this one: MODEL/vN.", autocompletion=versions)]
 

@@ -34,6 +34,7 @@ def _remember(context: typer.Context, value: bool) -> bool:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", is_eager=True, callback=_remember)]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 
 
 def console() -> Console:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from google.protobuf import json_format, struct_pb2
-from slipway.cli.output import AsJson, print_facts, print_json, print_table, to_dict, when
+from slipway.cli.output import AsJson, Limit, print_facts, print_json, print_table, to_dict, when
 from slipway.cli.pipeline_views import (
     print_graph,
     print_pipeline,
@@ -40,7 +40,6 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", "-p", help="name=value; JSON where it is; repeat it.")
 ]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch it until it ends.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 
 
 @app.command()

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 from slipway.cli.endpoints import version_of
-from slipway.cli.output import AsJson, print_json, print_table, state_name, when
+from slipway.cli.output import AsJson, Limit, print_json, print_table, state_name, when
 from slipway.cli.platform_client import connect
 from slipway.cli.platform_client import endpoints as endpoint_names
 from slipway.cli.progress import follow
@@ -19,7 +19,6 @@ Endpoint = Annotated[
     typer.Argument(help="ENDPOINT, or ENDPOINT/N for an earlier rollout.", autocompletion=endpoint_names),
 ]
 Reason = Annotated[str, typer.Option("--reason", "-m", help="Why; kept with the decision.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch it until it ends.")]
 OfGate = Annotated[list[str] | None, typer.Option(help="GATE=VALUE; repeat it.")]
 

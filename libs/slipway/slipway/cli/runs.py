@@ -6,6 +6,7 @@ import typer
 from google.protobuf import json_format
 from slipway.cli.output import (
     AsJson,
+    Limit,
     console,
     print_facts,
     print_json,
@@ -25,7 +26,6 @@ app = typer.Typer(no_args_is_help=True, help="Runs: what was trained, with which
 Run = Annotated[
     str, typer.Argument(help="EXPERIMENT/RUN, or the run's whole name.", autocompletion=run_names)
 ]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 
 
 def run_name(text: str) -> str:

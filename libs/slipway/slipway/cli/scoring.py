@@ -8,6 +8,7 @@ import typer
 from slipway.cli.models import version_name
 from slipway.cli.output import (
     AsJson,
+    Limit,
     print_facts,
     print_json,
     print_table,
@@ -31,7 +32,6 @@ Commit = Annotated[
     str,
     typer.Option("--commit", help="Branch or commit; default: what the version was trained on."),
 ]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch it until it ends.")]
 
 

@@ -1,4 +1,4 @@
-"""`slipway trace` and `slipway edges`."""
+"""`slipway trace`, `slipway traces` and `slipway edges`."""
 
 import time
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 from rich.tree import Tree
-from slipway.cli.output import AsJson, console, print_json, print_table, to_dict
+from slipway.cli.output import AsJson, Limit, console, print_json, print_table, to_dict
 from slipway.cli.platform_client import connect
 from slipway.cli.provenance import tree_of
-from slipway.client import Client, SlipwayError
+from slipway.client import Client, SlipwayError, pages
 from slipway.client.provenance import Link, way_back
 from slipway.monitoring.v1 import monitoring_pb2 as mon
 
@@ -168,3 +168,27 @@ def edges(
     rows = [(e.source, e.destination, e.protocol, e.calls, e.errors, e.rate, e.p95_ms) for e in found.edges]
     columns = ["from", "to", "over", "calls", "errors", "per second", "p95 ms"]
     print_table(columns, rows, f"no call in the last {window} seconds")
+
+
+def traces(
+    service: Annotated[str, typer.Option(help="Only traces with a span of this service.")] = "",
+    root: Annotated[str, typer.Option(help="Only traces that began here; `ingress`: from outside.")] = "",
+    errors: Annotated[bool, typer.Option("--errors", help="Only traces with a failed span.")] = False,
+    window: Annotated[int, typer.Option(help="The last so many seconds.", min=1)] = 300,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List recent requests by their traces, newest first."""
+    request = mon.ListTracesRequest(service=service, root_service=root, errors_only=errors)
+    request.start_time.FromNanoseconds(time.time_ns() - window * 10**9)
+    found = list(pages(connect().monitoring.ListTraces, request, "traces", limit))
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (t.name.removeprefix("traces/"), t.start_time.ToJsonString(), milliseconds(t.duration), t.root,
+         ", ".join(t.services), "failed" if t.error else "")
+        for t in found
+    ]  # fmt: skip
+    columns = ["trace", "began", "ms", "what", "services", ""]
+    print_table(columns, rows, f"no trace in the last {window} seconds")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from slipway.cli.output import (
     AsJson,
+    Limit,
     print_facts,
     print_json,
     print_table,
@@ -23,7 +24,6 @@ from slipway.training.v1 import training_pb2 as trn
 
 app = typer.Typer(no_args_is_help=True, help="Training jobs.")
 Job = Annotated[str, typer.Argument(help="Id of the job.", autocompletion=job_names)]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 
 
 @app.command()

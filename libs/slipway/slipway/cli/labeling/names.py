@@ -9,7 +9,6 @@ from slipway.client import SlipwayError, resource
 from slipway.labeling.v1 import labeling_pb2 as lab
 
 Project = Annotated[str, typer.Argument(help="Id of the project.", autocompletion=projects)]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 METHODS = {
     "majority": lab.MAJORITY,
     "weighted": lab.WEIGHTED,

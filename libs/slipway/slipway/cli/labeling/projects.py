@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 from google.protobuf.field_mask_pb2 import FieldMask
-from slipway.cli.labeling.names import METHODS, Limit, Project, chosen, last, project_name
+from slipway.cli.labeling.names import METHODS, Project, chosen, last, project_name
 from slipway.cli.labeling.schema import pause_rule, read_schema, refused
-from slipway.cli.output import AsJson, print_facts, print_json, print_table, when
+from slipway.cli.output import AsJson, Limit, print_facts, print_json, print_table, when
 from slipway.cli.platform_client import connect, datasets
 from slipway.client import Client, pages, resource
 from slipway.ingestion.v1 import ingestion_pb2 as ing

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from slipway.cli.labeling.names import Limit, Project, chosen, last, part_name, project_name
+from slipway.cli.labeling.names import Project, chosen, last, part_name, project_name
 from slipway.cli.labeling.schema import refused
-from slipway.cli.output import AsJson, print_facts, print_json, print_table, short, state_name, when
+from slipway.cli.output import AsJson, Limit, print_facts, print_json, print_table, short, state_name, when
 from slipway.cli.platform_client import connect, snapshots
 from slipway.cli.progress import bar, follow
 from slipway.client import Client, pages

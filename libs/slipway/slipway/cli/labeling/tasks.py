@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 from slipway.cli.labeling.names import (
-    Limit,
     Project,
     answer,
     chosen,
@@ -16,7 +15,7 @@ from slipway.cli.labeling.names import (
     project_name,
 )
 from slipway.cli.labeling.schema import refused
-from slipway.cli.output import AsJson, print_facts, print_json, print_table, state_name
+from slipway.cli.output import AsJson, Limit, print_facts, print_json, print_table, state_name
 from slipway.cli.platform_client import connect, scoring_jobs, tasks, versions
 from slipway.cli.progress import bar
 from slipway.cli.scoring import find_version
