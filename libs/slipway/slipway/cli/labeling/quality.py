@@ -8,7 +8,6 @@ from slipway.cli.labeling.confusion import confusion_table
 from slipway.cli.labeling.curve import curve_lines, read_points
 from slipway.cli.labeling.names import (
     METHODS,
-    Limit,
     Project,
     chosen,
     estimate,
@@ -18,7 +17,7 @@ from slipway.cli.labeling.names import (
     project_name,
 )
 from slipway.cli.labeling.schema import refused
-from slipway.cli.output import AsJson, console, print_facts, print_json, print_table, state_name
+from slipway.cli.output import AsJson, Limit, console, print_facts, print_json, print_table, state_name
 from slipway.cli.platform_client import annotators as names
 from slipway.cli.platform_client import connect, versions
 from slipway.cli.scoring import find_version
