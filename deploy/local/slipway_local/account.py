@@ -12,7 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-REACHABLE = Path("/var/tmp")
+from slipway_local import stand_ins
+from slipway_local.stand_ins import REACHABLE, StateError
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,23 @@ def can_enter(account: Account, path: Path) -> bool:
 def reachable_state(account: Account | None, folder: Path) -> Path:
     """Return a data folder for the account: `folder`, or a stand-in below /var/tmp that it can enter.
 
-    The stand-in is made for the path of `folder`, so the same state finds the same data again; a link from
-    `folder` shows where it is.
+    A link from `folder` leads to the stand-in; while it is there, the same data are found again.
+
+    Raises:
+        StateError: There are data, but they cannot be used; new ones would hide that.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if account is None or can_enter(account, folder.parent):
+    if folder.is_symlink():
+        target = stand_ins.behind(folder)
+        if target.is_relative_to(REACHABLE.resolve()):
+            _check_owner(target)
+    elif account is None or can_enter(account, folder.parent):
         folder.mkdir(mode=0o700, exist_ok=True)
         target = folder
     else:
-        target = _stand_in("slipway-state", folder.parent.resolve() / folder.name)
-        if not folder.exists():
-            folder.symlink_to(target)
+        if folder.exists():
+            _remove_empty(account, folder)
+        target = stand_ins.make(folder)
     if account is not None:
         os.chown(target, account.uid, account.gid)
         target.chmod(0o700)
@@ -92,12 +99,15 @@ def reachable_program(account: Account | None, install: Path) -> Path:
     return target / package.name / install.name
 
 
-def _stand_in(prefix: str, path: Path) -> Path:
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
-    target = REACHABLE / f"{prefix}-{digest}"
-    target.mkdir(mode=0o755, exist_ok=True)
-    _check_owner(target)
-    return target
+def _remove_empty(account: Account, folder: Path) -> None:
+    """Make way for a link; data that lie here since the account could still enter are not hidden by one."""
+    try:
+        folder.rmdir()
+    except OSError:
+        raise StateError(
+            f"{folder} holds data, and the account {account.name} can no longer enter {folder.parent}: let "
+            "it pass again (chmod o+x on that folder and those above it)"
+        ) from None
 
 
 def _check_owner(target: Path) -> None:

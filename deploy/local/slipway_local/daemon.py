@@ -17,6 +17,8 @@ from slipway_local.programs import chosen, programs
 from slipway_local.servers import Server
 from slipway_local.supervisor import Supervisor
 
+log = logging.getLogger(__name__)
+
 
 class Locked(Exception):
     """Another supervisor has this state folder."""
@@ -68,13 +70,27 @@ def main() -> None:
     layout = Layout(arguments.state.resolve(), arguments.port_base)
     layout.make_folders()
     try:
-        take_lock(layout)  # kept until the kernel closes it: whoever sees it free knows that we are gone
+        lock = take_lock(
+            layout
+        )  # kept until the kernel closes it: whoever sees it free knows that we are gone
     except Locked as error:
         sys.exit(str(error))
     asked = [False]
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.__setitem__(0, True))
-    assemble(layout, [name for name in arguments.only.split(",") if name]).run(lambda: asked[0])
+
+    def stopping() -> bool:
+        _end_without_folder(layout, lock)
+        return asked[0]
+
+    assemble(layout, [name for name in arguments.only.split(",") if name]).run(stopping)
+
+
+def _end_without_folder(layout: Layout, lock: int) -> None:
+    """End at once, and with us all processes, when the state folder was removed; the next `up` makes it."""
+    if os.fstat(lock).st_nlink == 0:
+        log.error("%s was removed; the platform ends", layout.state)
+        os._exit(1)
 
 
 if __name__ == "__main__":

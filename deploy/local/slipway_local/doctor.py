@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from slipway_local import account, leftovers, platform, ports
+from slipway_local import account, leftovers, platform, ports, servers, stand_ins
 from slipway_local.layout import Layout
 
 WHEELS = (
@@ -68,6 +68,7 @@ def examine(layout: Layout) -> list[Finding]:
         _torch,
         _machine,
         _state,
+        _data,
         _ports,
         _processes,
         _clock,
@@ -137,7 +138,7 @@ def _state(layout: Layout) -> Iterator[Finding]:
     who = account.unprivileged()
     if who is not None:
         reaches = account.can_enter(who, folder)
-        where = "in place" if reaches else f"below {account.REACHABLE}: {who.name} cannot enter {folder}"
+        where = "in place" if reaches else f"below {stand_ins.REACHABLE}: {who.name} cannot enter {folder}"
         yield Finding("root", True, f"PostgreSQL runs as {who.name}, its data {where}")
     exposed = [path.name for path in _secrets(layout) if path.stat().st_mode & 0o077]
     yield Finding(
@@ -146,6 +147,16 @@ def _state(layout: Layout) -> Iterator[Finding]:
         "readable by us alone" if not exposed else f"others may read {', '.join(exposed)}",
         f"chmod -R go= {layout.keys} {layout.tokens} {layout.admin_token}",
     )
+
+
+def _data(layout: Layout) -> Iterator[Finding]:
+    """Look at data outside of the state folder: are they there, and are there any that nobody links to."""
+    try:
+        servers.check_data(layout.folder("pg"))
+    except stand_ins.StateError as error:
+        yield Finding("data", False, str(error), "put them back, or start anew")
+    for stand_in in stand_ins.without_a_link():
+        yield Finding("left-over data", True, stand_ins.told(stand_in))
 
 
 def _secrets(layout: Layout) -> list[Path]:
@@ -176,7 +187,7 @@ def _processes(layout: Layout) -> Iterator[Finding]:
 
 def _clock(layout: Layout) -> Iterator[Finding]:
     """Tokens and leases live by the clock: one that was behind what it wrote last was set back."""
-    newest = max((path.stat().st_mtime for path in layout.state.glob("*")), default=0.0)
+    newest = max((path.lstat().st_mtime for path in layout.state.glob("*")), default=0.0)
     ahead_s = newest - time.time()
     right = ahead_s < _MOST_CLOCK_STEP_S
     says = "goes forward" if right else f"is {ahead_s:.0f} s behind files that the platform wrote"

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from slipway_local import leftovers, logs, ports, spools
+from slipway_local import leftovers, logs, ports, spools, stand_ins
 from slipway_local.layout import DEFAULT_PORT_BASE, Layout
 from slipway_local.processes import inherited
 
@@ -62,12 +62,13 @@ class OtherPlatform(PlatformError):
 
 @dataclass(frozen=True)
 class Started:
-    """What `up` did."""
+    """What `up` did; `left_over` tells of data of an earlier platform of this folder, outside of it."""
 
     status: dict[str, Any]
     already: bool
     seconds: float
     ended: list[int]
+    left_over: list[str]
 
 
 def layout_of(state: Path, port_base: int | None = None) -> Layout:
@@ -115,9 +116,11 @@ def up(
         PortTaken: A port is not free; nothing was started.
         NotReady: A program does not come up; the rest runs, so that one can look.
         OtherPlatform: It runs already, at another port.
+        PlatformError: The database's data are gone or another platform's; nothing was started.
     """
     began = time.monotonic()
     ended: list[int] = []
+    left_over: list[str] = []
     only = _with_needs(layout, only)
     already = _runs_steadily(layout)
     daemon = None
@@ -125,11 +128,12 @@ def up(
         _same_platform(layout)
     else:
         layout.make_folders()
+        left_over = _data_usable(layout, only)
         ended = leftovers.end(layout)
         _ports_free(layout, only)
         daemon = _start(layout, only)
     status = _await(layout, daemon, began + within_s, report)
-    return Started(status, already, time.monotonic() - began, ended)
+    return Started(status, already, time.monotonic() - began, ended, left_over)
 
 
 def down(layout: Layout) -> list[int]:
@@ -238,6 +242,22 @@ def _same_platform(layout: Layout) -> None:
     if base != layout.port_base:
         message = f"the platform of {layout.state} runs at port base {base}, not {layout.port_base}"
         raise OtherPlatform(f"{message}; stop it first (`slipway down`), or use another --state")
+
+
+def _data_usable(layout: Layout, only: Sequence[str]) -> list[str]:
+    """Refuse data that are gone; when there are none yet, tell of those that an earlier platform left."""
+    from slipway_local.servers import check_data
+
+    folder = layout.folder("pg")
+    if only and "postgres" not in only:
+        return []
+    try:
+        check_data(folder)
+    except stand_ins.StateError as error:
+        raise PlatformError(str(error)) from error
+    if os.path.lexists(folder):
+        return []
+    return [stand_ins.told(left) for left in stand_ins.without_a_link(folder)]
 
 
 def _with_needs(layout: Layout, only: Sequence[str]) -> list[str]:

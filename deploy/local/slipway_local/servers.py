@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psycopg
 
+from slipway_local import stand_ins
 from slipway_local.account import Account, reachable_program, reachable_state, unprivileged
 
 HOST = "127.0.0.1"
@@ -71,11 +72,18 @@ class Postgres:
         return f"postgresql+psycopg://{user}:{password or self.password}@{HOST}:{self.port}/{database}"
 
     def prepare(self) -> Server:
-        """Initialise the data folder when it is new; return how the server is run."""
+        """Initialise the data folder when it is new; return how the server is run.
+
+        Raises:
+            StateError: There are data, but they cannot be used.
+        """
         account = unprivileged()
         programs = reachable_program(account, _postgres_install()) / "bin"
+        check_data(self.folder)
+        begun = _begun(self.folder)
+        if not os.path.lexists(self.folder):
+            begun.touch()  # first: a stand-in that is empty without it has lost its data
         data = reachable_state(account, self.folder)
-        begun = self.folder.parent / f".{self.folder.name}-initialising"  # initdb writes PG_VERSION early
         if begun.exists() or not (data / "PG_VERSION").exists():
             begun.touch()
             self._initialise(programs, data, account)
@@ -127,6 +135,23 @@ class Postgres:
                 return True
         except psycopg.OperationalError:
             return False
+
+
+def check_data(folder: Path) -> None:
+    """Do nothing when PostgreSQL's folder has data, or is yet to be made.
+
+    Raises:
+        StateError: There were data, outside of the state folder, and there are none.
+    """
+    if not folder.is_symlink() or _begun(folder).exists():
+        return
+    if not (stand_ins.behind(folder) / "PG_VERSION").exists():
+        raise stand_ins.gone(folder)
+
+
+def _begun(folder: Path) -> Path:
+    """Return the file that is there until initdb has ended: it writes PG_VERSION early."""
+    return folder.parent / f".{folder.name}-initialising"
 
 
 def _postgres_install() -> Path:

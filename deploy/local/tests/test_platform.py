@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -81,6 +82,51 @@ def test_an_initdb_that_was_cut_short_is_begun_again(started: Layout) -> None:
     up(started, "postgres")
 
     assert write(started, "after all") == ["after all"]
+
+
+def test_a_state_folder_that_was_removed_begins_anew_and_the_old_data_are_named(started: Layout) -> None:
+    up(started, "postgres")
+    write(started, "before")
+    old = started.folder("pg").resolve()
+    platform.down(started)
+    shutil.rmtree(started.state)
+
+    again = up(started, "postgres")
+
+    assert write(started, "after") == ["after"]
+    assert old.exists() == (unprivileged() is not None)
+    assert [str(old.parent) in text for text in again.left_over] == [True] * len(again.left_over)
+    assert len(again.left_over) == old.exists()
+
+
+def test_a_state_folder_that_is_removed_ends_its_platform_and_the_next_one_starts(started: Layout) -> None:
+    before = up(started, "valkey-queues").status
+    processes = [psutil.Process(pid) for pid in (before["pid"], before["processes"][0]["pid"])]
+    shutil.rmtree(started.state)
+
+    after = up(started, "valkey-queues")
+
+    assert (after.already, after.status["phase"]) == (False, "ready")
+    assert psutil.wait_procs(processes, timeout=5)[1] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only as root do data lie outside")
+def test_data_outside_that_are_gone_are_named_before_anything_starts(started: Layout) -> None:
+    up(started, "postgres")
+    platform.down(started)
+    data = started.folder("pg").resolve()
+    aside = data.with_name("aside")
+    data.rename(aside)
+
+    with pytest.raises(platform.PlatformError, match=f"are gone: {data}") as caught:
+        up(started, "postgres")
+    finding = {finding.name: finding for finding in examine(started)}["data"]
+    aside.rename(data)
+    up(started, "postgres")
+
+    assert "rm -rf" in str(caught.value)
+    assert (finding.ok, finding.says) == (False, str(caught.value))
+    assert write(started, "still") == ["still"]
 
 
 def test_killing_the_supervisor_leaves_no_orphan(started: Layout) -> None:

@@ -61,6 +61,7 @@ def up(
         _fail("no longer waiting; what was started goes on: `slipway status` or `slipway down`", as_json, 130)
     if as_json:
         extra = {"already": started.already, "seconds": round(started.seconds, 2), "ended": started.ended}
+        extra["left_over"] = started.left_over
         _print_json(started.status | extra)
         return
     _say_ready(started)
@@ -194,6 +195,8 @@ def _say_ready(started: Any) -> None:
     addresses = started.status["addresses"]
     how = "runs already" if started.already else f"is ready after {started.seconds:.1f} s"
     screen.print(f"the platform {how}: REST http://{addresses['rest']}, gRPC {addresses['grpc']}")
+    for told in started.left_over:
+        screen.print(told, highlight=False, markup=False, soft_wrap=True)
     screen.print("look: slipway status   stop: slipway down", highlight=False)
 
 
