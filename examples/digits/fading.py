@@ -29,6 +29,7 @@ PIPELINE = "pipelines/relearn"
 LIGHT = (0.30, 0.45)
 LEARNT_WITHIN_S = 300.0
 SETTLED_S = 3
+ENDED_WITHIN_S = 120.0  # a window that is not full ends after 60
 ANNOTATORS_CALLS = {
     f"/slipway.labeling.v1.LabelingService/{rpc}" for rpc in ("ClaimTasks", "SubmitAnnotation")
 }
@@ -130,7 +131,7 @@ def told(story: "Story") -> None:
         drifted = [a for a in alerts if (a.rule, a.model_version) == ("input-drift", story.versions[1].name)]
         alert = drifted[0]  # the newest: what the canaries saw may have raised one before
         runs = story.client.pipelines.ListPipelineRuns(pip.ListPipelineRunsRequest(parent=PIPELINE))
-        run = next(run for run in runs.pipeline_runs if run.trigger_source == alert.name)
+        run = _ended(story, next(run for run in runs.pipeline_runs if run.trigger_source == alert.name).name)
         parts = story.client.pipelines.ListStepRuns(
             pip.ListStepRunsRequest(parent=run.name, page_size=100)
         ).step_runs
@@ -147,6 +148,17 @@ def told(story: "Story") -> None:
         )
         if set(asked) != ANNOTATORS_CALLS:
             raise AssertionError(f"only annotators' calls are expected from outside, not {dict(asked)}")
+
+
+def _ended(story: "Story", name: str) -> pip.PipelineRun:
+    """Wait until a run has ended: its last steps go on for a moment after the new version answers all."""
+    stop_at = time.monotonic() + ENDED_WITHIN_S
+    while time.monotonic() < stop_at:
+        run = story.client.pipelines.GetPipelineRun(pip.GetPipelineRunRequest(name=name))
+        if run.HasField("end_time"):
+            return run
+        time.sleep(0.5)
+    raise TimeoutError(f"{name} has not ended after {ENDED_WITHIN_S:.0f} s")
 
 
 def _asked_from_outside(story: "Story") -> Counter[str]:

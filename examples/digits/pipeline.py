@@ -4,12 +4,14 @@
 
 What the endpoint saw becomes examples; people are asked for the labels that the serving version is least
 sure of; a version is trained on them as the serving one was, judged by the gate beside it, and rolled out in
-steps. The only thing that people do is to answer the tasks.
+steps. The only thing that people do is to answer the tasks. What the new version sees is accepted as what it
+should see, so that a changed world is learnt once.
 
 Things are named after the endpoint: `endpoints/flowers` serves `models/flowers`, trained on
 `datasets/flowers`, and its images are labelled in `labelingProjects/flowers-live`.
 """
 
+import time
 from typing import Any
 
 from slipway.client import pages
@@ -21,6 +23,7 @@ from slipway.registry.v1 import registry_pb2 as reg
 from slipway.rollout.v1 import rollout_pb2 as rol
 from slipway.training.v1 import training_pb2 as trn
 
+VERDICT_WITHIN_S = 600.0  # of all traffic
 ENDED = (trn.TrainingJob.SUCCEEDED, trn.TrainingJob.FAILED, trn.TrainingJob.CANCELLED)
 STEPS = (
     (0, 2.0, 5),
@@ -53,6 +56,7 @@ def relearn(
     rollout = releasing(endpoint, candidate, when=approved)
     serving = released(rollout)
     champion(serving)
+    settled(endpoint, candidate, rollout)
 
 
 @step(retries=3)
@@ -248,6 +252,37 @@ def champion(context: Context, serving: str) -> str:
     name = f"{serving.rpartition('/versions/')[0]}/aliases/champion"
     context.client.registry.SetAlias(reg.SetAliasRequest(name=name, model_version=serving))
     return name
+
+
+@sensor(poll_s=2, timeout_s=90_000)
+def settled(context: Context, endpoint: str, candidate: str, rollout: str) -> str | None:
+    """Wait for the first verdict about what the new version sees; return the report's name.
+
+    Most of what it was trained on is of the world before, and so is its reference: it would raise the alert
+    that started this run, and that would start another. What it has learnt is accepted as what it should see.
+    That cannot wait until it has all traffic: two windows make an alert, and a canary may fill them.
+    """
+    found = _first_verdict(context, endpoint, candidate)
+    if found is None:
+        moved = context.client.rollout.GetRollout(rol.GetRolloutRequest(name=rollout))
+        if moved.state in (rol.Rollout.FAILED, rol.Rollout.ABORTED):
+            raise Skipped(f"{rollout} ended without {candidate}")
+        if moved.state == rol.Rollout.SUCCEEDED and time.time() > moved.end_time.seconds + VERDICT_WITHIN_S:
+            raise Skipped(f"no window of {candidate} had a verdict in {VERDICT_WITHIN_S:.0f} s")
+        return None
+    if found.verdict == mon.DriftReport.DRIFTED:
+        reason = f"{candidate} was made for what the endpoint sees now ({context.run})"
+        context.client.monitoring.AcceptDrift(
+            mon.AcceptDriftRequest(name=found.name, reason=reason, request_id=context.request_id)
+        )
+    return str(found.name)
+
+
+def _first_verdict(context: Context, endpoint: str, version: str) -> Any:
+    request = mon.ListDriftReportsRequest(parent=_of(endpoint, "monitors"), model_version=version)
+    reports = pages(context.client.monitoring.ListDriftReports, request, "drift_reports")
+    told = [r for r in reports if r.verdict != mon.DriftReport.TOO_FEW]
+    return told[-1] if told else None  # they are listed newest first
 
 
 def _of(endpoint: str, collection: str) -> str:

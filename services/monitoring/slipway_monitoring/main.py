@@ -31,6 +31,7 @@ from slipway_monitoring.usecases.monitors import Monitors
 from slipway_monitoring.usecases.objectives import ObjectiveWatch
 from slipway_monitoring.usecases.outcomes import Outcomes
 from slipway_monitoring.usecases.predictions import Predictions
+from slipway_monitoring.usecases.references import Acceptance
 from slipway_monitoring.usecases.retention import Retention
 from slipway_monitoring.usecases.sources import Sources
 from slipway_monitoring.usecases.traces import Traces
@@ -56,6 +57,7 @@ def serve(settings: Settings) -> None:
         lineage=Lineage(database=database),
         monitors=Monitors(database=database),
         drift=Drift(database=database),
+        acceptance=Acceptance(database=database, profile=registry.profile),
         alerts=Alerts(database=database),
         silences=Silences(database=database),
         traces=traces,

@@ -154,6 +154,37 @@ def test_faded_images_raise_an_alert_that_starts_a_pipeline_and_posts_a_webhook(
     until(lambda: open_rules(house) == [])
 
 
+def test_drift_that_is_accepted_is_the_new_normal_until_it_drifts_again(house: House) -> None:
+    house.watch(pb.AlertAction(rule="input-drift", pipeline="pipelines/flowers"))
+    traffic = house.traffic(seed=6)
+    house.front.ReportEvents(traffic.batch(2 * WINDOW, fade=0.5))
+    (alert,) = until(house.alerts)
+    drifted = house.reports()[0]
+    assert (drifted.verdict, drifted.reference) == (pb.DriftReport.DRIFTED, "")
+
+    request = pb.AcceptDriftRequest(name=drifted.name, reason="the lamp is old", request_id=alert.name)
+    accepted = house.user.AcceptDrift(request)
+    house.worker.kill()
+    assert house.user.AcceptDrift(request) == accepted
+    assert open_rules(house) == []
+    house.worker.start()
+    house.front.ReportEvents(traffic.batch(3 * WINDOW, fade=0.5))
+    until(lambda: len(house.reports()) == 5)
+
+    reports = house.reports()
+    assert [report.verdict for report in reports[:3]] == [pb.DriftReport.STABLE] * 3
+    assert {report.reference for report in reports[:3]} == {drifted.name}
+    assert [a.state for a in house.alerts()] == [pb.Alert.RESOLVED]
+    assert (accepted.report, accepted.model_version) == (drifted.name, house.version)
+    assert (accepted.reason, accepted.creator, accepted.row_count) == ("the lamp is old", "users/ann", WINDOW)
+    assert list(house.user.GetMonitor(pb.GetMonitorRequest(name=house.monitor)).references) == [accepted]
+
+    house.front.ReportEvents(traffic.batch(2 * WINDOW))  # a new lamp is drift, too
+    until(lambda: open_rules(house) == ["input-drift"])
+    assert house.reports()[0].verdict == pb.DriftReport.DRIFTED
+    assert len(house.alerts()) == 2
+
+
 def test_a_worker_that_is_killed_again_and_again_reports_each_window_once(house: House) -> None:
     house.watch(pb.AlertAction(rule="input-drift", pipeline="pipelines/flowers"))
     traffic = house.traffic(seed=1)
@@ -282,6 +313,18 @@ def test_what_cannot_be_is_refused_with_a_remedy(house: House, keys: Keys) -> No
             NotFound,
             lambda: user.GetDriftReport(pb.GetDriftReportRequest(name=f"{house.monitor}/driftReports/7")),
             "no drift report",
+        ),
+        (
+            NotFound,
+            lambda: user.AcceptDrift(
+                pb.AcceptDriftRequest(name=f"{house.monitor}/driftReports/7", reason="x")
+            ),
+            "no drift report",
+        ),
+        (
+            InvalidArgument,
+            lambda: user.AcceptDrift(pb.AcceptDriftRequest(name=f"{house.monitor}/driftReports/7")),
+            "reason",
         ),
         (NotFound, lambda: user.GetAlert(pb.GetAlertRequest(name="alerts/" + "a" * 32)), "no alert"),
         (InvalidArgument, lambda: house.watch(alpha=2), "monitor.drift.alpha: is 2; give"),

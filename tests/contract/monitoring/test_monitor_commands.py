@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 from running import Keys, Service
 from slipway.cli.main import app
+from slipway.monitoring.v1 import monitoring_pb2 as mon
+from slipway.pipeline import Context
+from slipway.pipeline.attempt import load
 from test_drift_and_alerts import WINDOW, House, house, pipelines, processes, until, version  # noqa: F401 - fixtures
 from typer.testing import CliRunner
 
 Run = Callable[..., Any]
+EXAMPLE = Path(__file__).parents[3] / "examples" / "digits"
 
 
 @pytest.fixture
@@ -91,6 +95,38 @@ def test_traffic_labels_and_drift_are_shown_and_an_alert_is_worked_on(
     made = run("alert", "silence", "--endpoint", house.endpoint, "--for", "2h", "-m", "the lamp")
     assert [one["name"] for one in run("alert", "silences")] == [made["name"]]
     assert "the lamp" in run("alert", "silences", text=True)
+
+    accepted = run("monitor", "accept", house.endpoint, "--reason", "the lamp stays dim")
+    assert (accepted["report"], accepted["reason"]) == (reports[0]["name"], "the lamp stays dim")
+    assert "the lamp stays dim" in run("monitor", "show", house.endpoint, text=True)
+    refused = run("monitor", "accept", house.endpoint, "99", "--reason", "x", code=3)["error"]
+    assert refused["reason"] == "DRIFT_REPORT_NOT_FOUND"
+
+
+def test_a_pipeline_that_taught_a_version_accepts_what_it_sees(
+    run: Run,
+    house: House,  # noqa: F811
+) -> None:
+    run("monitor", "set", house.endpoint, "--window-rows", str(WINDOW))
+    house.front.ReportEvents(house.traffic(seed=7).batch(2 * WINDOW, fade=0.5))
+    until(lambda: house.alerts())
+    settled = load(EXAMPLE, "pipeline.py", "settled")
+    context = Context(
+        run="pipelines/relearn/runs/1", step="settled", index=-1, attempt=1, request_id="one", parameters={}
+    )
+    inputs = {
+        "endpoint": f"endpoints/{house.endpoint}",
+        "candidate": house.version,
+        "rollout": "none is asked",
+    }
+
+    found = [settled.run(context, inputs) for _ in range(2)]
+
+    (reference,) = run("monitor", "show", house.endpoint)["references"]
+    assert found == [f"{house.monitor}/driftReports/1"] * 2
+    assert reference["report"] == found[0]
+    assert "pipelines/relearn/runs/1" in reference["reason"]
+    assert [alert.state for alert in house.alerts()] == [mon.Alert.RESOLVED]
 
 
 def test_refusals_name_the_thing_and_what_to_write(run: Run) -> None:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import typer
-from slipway.cli import feedback, monitor_settings
+from slipway.cli import drift_references, feedback, monitor_settings
 from slipway.cli.labeling.names import interval
 from slipway.cli.output import (
     AsJson,
@@ -54,6 +54,7 @@ def show(endpoint: Endpoint, as_json: AsJson = False) -> None:
         print_json(found)
         return
     monitor_settings.print_monitor(found)
+    drift_references.print_references(found)
     request = mon.ListAlertsRequest(monitor=found.name)
     held = [
         (_id(a.name), a.rule, state_name(mon.Alert.State, a.state), a.summary)
@@ -180,7 +181,8 @@ def drift(
     elif subject:
         _plot(rows, subject)
     else:
-        columns = ["report", "ended", "version", "rows", "verdict", "points at", "largest effect", "why"]
+        columns = ["report", "ended", "version", "rows", "compared with", "verdict", "points at"]
+        columns += ["largest effect", "why"]
         print_table(columns, map(_report_row, rows), "no window has been compared yet")
 
 
@@ -197,13 +199,15 @@ def _report_row(report: Any) -> tuple[object, ...]:
     verdict = state_name(mon.DriftReport.Verdict, report.verdict).replace("_", " ")
     kind = state_name(mon.DriftReport.Kind, report.kind)
     at, version = when(report.end_time), f"v{_id(report.model_version)}"
-    return _id(report.name), at, version, report.row_count, verdict, kind, effect, report.summary
+    told = drift_references.told(report)
+    return _id(report.name), at, version, report.row_count, told, verdict, kind, effect, report.summary
 
 
 def _print_report(report: Any) -> None:
     verdict = state_name(mon.DriftReport.Verdict, report.verdict)
     print_facts([("report", report.name), ("version", report.model_version), ("verdict", verdict)])
     print_facts([("from", when(report.start_time)), ("to", when(report.end_time))])
+    print_facts([("compared with", drift_references.told(report))])
     print_facts([("points at", state_name(mon.DriftReport.Kind, report.kind)), ("why", report.summary)])
     rows = [
         (t.subject, t.method, t.effect, t.adjusted_p_value, t.psi, t.row_count, t.reference_count,
@@ -244,6 +248,7 @@ def _id(name: str) -> str:
 
 
 app.command()(feedback.feedback)
+app.command()(drift_references.accept)
 app.command("set")(monitor_settings.set_)
 
 

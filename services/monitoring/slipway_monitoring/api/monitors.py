@@ -4,10 +4,11 @@ from typing import Any
 
 from google.protobuf.message import Message
 from slipway.monitoring.v1 import monitoring_pb2 as pb
+from slipway_runtime.db import Repeat
 from slipway_runtime.errors import InvalidArgument
 from slipway_runtime.rpc import timestamp
 
-from slipway_monitoring.domain.drift import DriftReport, DriftSettings, DriftTest
+from slipway_monitoring.domain.drift import DriftReference, DriftReport, DriftSettings, DriftTest
 from slipway_monitoring.domain.monitors import (
     WORKBOOK_DAYS,
     AlertAction,
@@ -19,13 +20,15 @@ from slipway_monitoring.domain.monitors import (
 )
 from slipway_monitoring.usecases.drift import Drift
 from slipway_monitoring.usecases.monitors import Monitors
+from slipway_monitoring.usecases.references import Acceptance
 
 
 class MonitorsPart:
-    """What is watched at an endpoint, and what the comparisons said."""
+    """What is watched at an endpoint, what the comparisons said, and what they compare with."""
 
     _monitors: Monitors
     _drift: Drift
+    _acceptance: Acceptance
 
     def GetMonitor(self, request: pb.GetMonitorRequest, context: Any) -> pb.Monitor:
         return _monitor(self._monitors.get(request.name))
@@ -48,6 +51,9 @@ class MonitorsPart:
             request.parent, request.model_version, request.page_size, request.page_token
         )
         return pb.ListDriftReportsResponse(drift_reports=map(_report, found), next_page_token=token)
+
+    def AcceptDrift(self, request: pb.AcceptDriftRequest, context: Any) -> pb.DriftReference:
+        return _reference(self._acceptance.accept(request.name, request.reason, Repeat.of(request)))
 
 
 def _spec(monitor: pb.Monitor) -> MonitorSpec:
@@ -91,6 +97,7 @@ def _monitor(monitor: Monitor) -> pb.Monitor:
         actions=map(_to_action, monitor.spec.actions),
         etag=monitor.etag,
         update_time=timestamp(monitor.update_time),
+        references=map(_reference, monitor.references),
     )
 
 
@@ -121,6 +128,18 @@ def _report(report: DriftReport) -> pb.DriftReport:
         kind=str(report.comparison.kind),
         tests=map(_test, report.comparison.tests),
         summary=report.comparison.summary,
+        reference=report.reference,
+    )
+
+
+def _reference(reference: DriftReference) -> pb.DriftReference:
+    return pb.DriftReference(
+        report=reference.report,
+        model_version=reference.model_version,
+        row_count=reference.row_count,
+        reason=reference.reason,
+        creator=reference.creator,
+        create_time=timestamp(reference.create_time),
     )
 
 

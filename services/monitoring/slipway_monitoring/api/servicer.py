@@ -17,6 +17,7 @@ from slipway_monitoring.usecases.lineage import Lineage
 from slipway_monitoring.usecases.monitors import Monitors
 from slipway_monitoring.usecases.outcomes import Outcomes
 from slipway_monitoring.usecases.predictions import Predictions
+from slipway_monitoring.usecases.references import Acceptance
 from slipway_monitoring.usecases.traces import Traces
 
 SERVICE = monitoring_pb2.DESCRIPTOR.services_by_name["MonitoringService"].full_name
@@ -44,6 +45,7 @@ class Servicer(
         lineage: Lineage,
         monitors: Monitors,
         drift: Drift,
+        acceptance: Acceptance,
         alerts: Alerts,
         silences: Silences,
         traces: Traces,
@@ -56,6 +58,7 @@ class Servicer(
         self._lineage = lineage
         self._monitors = monitors
         self._drift = drift
+        self._acceptance = acceptance
         self._alerts = alerts
         self._silences = silences
         self._traces = traces

@@ -90,7 +90,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """A comparison that is kept, under its number at the endpoint."""
+    """A comparison that is kept, under its number at the endpoint.
+
+    Its rows arrived after `after_arrival`, up to `last_arrival`. `accepted` is the number of the report whose
+    window they were compared with; 0 is the reference of the version's bundle.
+    """
 
     endpoint: str
     number: int
@@ -99,10 +103,36 @@ class DriftReport:
     end_time: datetime
     row_count: int
     comparison: Comparison
+    after_arrival: int
+    last_arrival: int
+    accepted: int = 0
 
     @property
     def name(self) -> str:
         """Resource name."""
+        return f"monitors/{self.endpoint}/driftReports/{self.number}"
+
+    @property
+    def reference(self) -> str:
+        """Resource name of the report whose window they were compared with; empty: the bundle's reference."""
+        return f"monitors/{self.endpoint}/driftReports/{self.accepted}" if self.accepted else ""
+
+
+@dataclass(frozen=True)
+class DriftReference:
+    """A report's window that was accepted as the reference of its version at the endpoint."""
+
+    endpoint: str
+    number: int
+    model_version: str
+    row_count: int
+    reason: str
+    creator: str
+    create_time: datetime
+
+    @property
+    def report(self) -> str:
+        """Resource name of the report."""
         return f"monitors/{self.endpoint}/driftReports/{self.number}"
 
 

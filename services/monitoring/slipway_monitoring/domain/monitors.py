@@ -9,7 +9,7 @@ from enum import StrEnum
 from slipway_runtime.errors import InvalidArgument
 
 from slipway_monitoring.domain.alerts import RULES
-from slipway_monitoring.domain.drift import DriftSettings
+from slipway_monitoring.domain.drift import DriftReference, DriftSettings
 
 CHANGEABLE = frozenset({"drift", "objectives", "actions"})
 MAX_LISTED = 50
@@ -93,12 +93,16 @@ class MonitorSpec:
 
 @dataclass(frozen=True)
 class Monitor:
-    """What is watched at an endpoint; `revision` 0 is the defaults."""
+    """What is watched at an endpoint; `revision` 0 is the defaults.
+
+    `references` are the accepted ones in force, one per version, the newest first.
+    """
 
     endpoint: str
     spec: MonitorSpec
     revision: int = 0
     update_time: datetime | None = None
+    references: Sequence[DriftReference] = ()
 
     @property
     def name(self) -> str:

@@ -71,6 +71,11 @@ class Histogram:
             made = cls._by_grid(np.asarray(values, dtype=np.float64).ravel())
             if made is not None:
                 return made
+        return cls.by_quantiles(values)
+
+    @classmethod
+    def by_quantiles(cls, values: NDArray[Any]) -> "Histogram":
+        """Return the histogram of a reference, cut at its own quantiles however many values there are."""
         ordered = np.sort(np.asarray(values, dtype=np.float64).ravel())
         finite = ordered[: np.searchsorted(ordered, np.inf)]
         if not len(finite):

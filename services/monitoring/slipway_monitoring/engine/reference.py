@@ -61,6 +61,38 @@ class Reference:
             raise ProfileError(f"profile.json cannot be read: {type(error).__name__} {error}") from error
         return cls(histograms, {PREDICTIONS: classes}, embedding)
 
+    def to_profile(self) -> dict[str, Any]:
+        """Return JSON that `from_profile` reads: the same cuts and counts, the same vectors.
+
+        Raises:
+            ValueError: A histogram lies on a grid, whose bins are not found by its cuts to the last bit.
+        """
+        inputs: dict[str, dict[str, Any]] = {}
+        for subject, histogram in self.histograms.items():
+            if subject.startswith(INPUTS):
+                name, _, feature = subject.removeprefix(INPUTS).rpartition("/")
+                inputs.setdefault(name, {})[feature] = _written(histogram)
+        return {
+            "format": 2,
+            "inputs": inputs,
+            "predictions": dict(self.classes[PREDICTIONS].counts),
+            "confidence": _written(self.histograms[CONFIDENCE]),
+            "embedding": {"sample": _written_sample(self.embedding)} if self.embedding is not None else {},
+        }
+
+
+def _written(histogram: Histogram) -> dict[str, Any]:
+    if histogram.grid is not None:
+        raise ValueError("a histogram on a grid is not written; make it by quantiles")
+    cuts = histogram.cuts.astype(float).tolist() or [0.0]
+    inner = cuts if len(histogram.cuts) else []
+    return {"edges": [cuts[0], *inner, cuts[-1]], "counts": histogram.counts.tolist()}
+
+
+def _written_sample(sample: VectorSample) -> dict[str, Any]:
+    rows = np.ascontiguousarray(sample.vectors, dtype="<f4")
+    return {"shape": list(rows.shape), "data": base64.b64encode(rows.tobytes()).decode()}
+
 
 def _histogram(entry: Mapping[str, Any]) -> Histogram:
     """What lies outside the edges was counted in the first or last bin, so the outer edges are no cuts."""

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from slipway_monitoring.domain import predictions
 from slipway_monitoring.domain.drift import CONFIDENCE, INPUTS, PREDICTIONS
 from slipway_monitoring.domain.events import Tensor
-from slipway_monitoring.engine.histogram import Coded, Histogram
+from slipway_monitoring.engine.histogram import Classes, Coded, Histogram
 from slipway_monitoring.engine.images import image_features
 from slipway_monitoring.engine.reference import Reference
+from slipway_monitoring.engine.sample import VectorSample
 from slipway_monitoring.engine.two_samples import kolmogorov_smirnov
 from slipway_monitoring.engine.window import Window
 
@@ -27,6 +28,30 @@ def window_of(rows: predictions.Window, classes: Sequence[str], reference: Refer
         classes: Their names, by index; a class without a name is called by its index.
         reference: Whose cuts are used.
     """
+    return Window.of(reference, _columns(rows, classes), rows.embeddings, _keys(rows))
+
+
+def reference_of(rows: predictions.Window, classes: Sequence[str]) -> Reference:
+    """Return the reference that rows of one version make: what `window_of` compares, as they had it.
+
+    Args:
+        rows: At least one.
+        classes: Their names, by index; a class without a name is called by its index.
+    """
+    columns = _columns(rows, classes)
+    embeddings = rows.embeddings
+    return Reference(
+        {n: Histogram.by_quantiles(v) for n, v in columns.items() if not isinstance(v, Coded)},
+        {n: Classes.of(v) for n, v in columns.items() if isinstance(v, Coded)},
+        VectorSample.of(embeddings, _keys(rows)) if embeddings is not None else None,
+    )
+
+
+def _keys(rows: predictions.Window) -> list[str]:
+    return [f"{id}.{row}" for id, row in zip(rows.prediction_ids, rows.rows, strict=True)]
+
+
+def _columns(rows: predictions.Window, classes: Sequence[str]) -> dict[str, NDArray[Any] | Coded]:
     confidences = np.round(rows.confidences, CONFIDENCE_DECIMALS)
     columns: dict[str, NDArray[Any] | Coded] = {
         PREDICTIONS: Coded(rows.classes, classes),
@@ -35,8 +60,7 @@ def window_of(rows: predictions.Window, classes: Sequence[str], reference: Refer
     captured = np.array([bool(inputs) for inputs in rows.inputs], dtype=np.bool_)
     if is_fair_sample(confidences, captured):
         columns |= _inputs(rows)
-    keys = [f"{id}.{row}" for id, row in zip(rows.prediction_ids, rows.rows, strict=True)]
-    return Window.of(reference, columns, rows.embeddings, keys)
+    return columns
 
 
 def is_fair_sample(confidences: NDArray[np.float64], captured: NDArray[np.bool_]) -> bool:

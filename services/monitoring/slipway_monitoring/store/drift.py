@@ -121,6 +121,14 @@ class DriftStore(Rows):
             streaks=_STREAKS.dump_json(dict(streaks)).decode(),
         )
 
+    def forget_streaks(self, endpoint: str, version: str) -> None:
+        """Let the streaks of a version's windows begin anew, and hold its open window's lock."""
+        self._rows(
+            "UPDATE drift_windows SET streaks = '{}' WHERE endpoint = :endpoint AND version = :version",
+            endpoint=endpoint,
+            version=version,
+        )
+
     def add(
         self,
         window: OpenWindow,
@@ -128,14 +136,20 @@ class DriftStore(Rows):
         times: tuple[datetime, datetime],
         row_count: int,
         comparison: Comparison,
+        accepted: int = 0,
     ) -> DriftReport:
-        """Keep a report under the endpoint's next number; a window has one."""
+        """Keep a report under the endpoint's next number; a window has one.
+
+        A number is not given again while an accepted reference is called by it.
+        """
         (row,) = self._rows(
             "INSERT INTO drift_reports (endpoint, number, model_version, after_arrival, last_arrival, "
             "start_time, "
-            "end_time, row_count, comparison) SELECT :endpoint, coalesce(max(number), 0) + 1, :version, "
+            "end_time, row_count, comparison, accepted) SELECT :endpoint, greatest(coalesce(max(number), 0), "
+            "(SELECT coalesce(max(number), 0) FROM drift_references WHERE endpoint = :endpoint)) + 1, "
+            ":version, "
             ":after, "
-            ":last, :start, :end, :rows, CAST(:comparison AS jsonb) FROM drift_reports "
+            ":last, :start, :end, :rows, CAST(:comparison AS jsonb), :accepted FROM drift_reports "
             "WHERE endpoint = :endpoint RETURNING *, comparison::text AS text",
             endpoint=window.endpoint,
             version=window.version,
@@ -145,6 +159,7 @@ class DriftStore(Rows):
             end=times[1],
             rows=row_count,
             comparison=_COMPARISON.dump_json(comparison).decode(),
+            accepted=accepted,
         )
         return _report(row)
 
@@ -200,4 +215,7 @@ def _report(row: Row[Any]) -> DriftReport:
         end_time=row.end_time,
         row_count=int(row.row_count),
         comparison=_COMPARISON.validate_json(row.text),
+        after_arrival=int(row.after_arrival),
+        last_arrival=int(row.last_arrival),
+        accepted=int(row.accepted),
     )

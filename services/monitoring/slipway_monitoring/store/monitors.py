@@ -5,12 +5,17 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import Row
 
+from slipway_monitoring.domain.drift import DriftReference
 from slipway_monitoring.domain.monitors import Monitor, MonitorSpec
+from slipway_monitoring.store.references import IN_FORCE
 from slipway_monitoring.store.rows import Rows
 
 _SPEC: TypeAdapter[MonitorSpec] = TypeAdapter(MonitorSpec)
+_REFERENCES: TypeAdapter[list[DriftReference]] = TypeAdapter(list[DriftReference])
 _KNOWN = (
-    "SELECT n.endpoint, m.spec::text AS spec, coalesce(m.revision, 0) AS revision, m.update_time FROM "
+    "SELECT n.endpoint, m.spec::text AS spec, coalesce(m.revision, 0) AS revision, m.update_time, "
+    f"coalesce((SELECT json_agg(f ORDER BY f.create_time DESC) FROM ({IN_FORCE}) f), '[]')::text AS "
+    "accepted FROM "
     "(SELECT substr(name, 11) AS endpoint FROM endpoints UNION SELECT endpoint FROM monitors) n "
     "LEFT JOIN monitors m ON m.endpoint = n.endpoint "
 )
@@ -43,14 +48,17 @@ class MonitorStore(Rows):
             "INSERT INTO monitors (endpoint, spec, revision, updater) VALUES (:endpoint, "
             "CAST(:spec AS jsonb), 1, :updater) ON CONFLICT (endpoint) DO UPDATE SET spec = EXCLUDED.spec, "
             "revision = monitors.revision + 1, updater = :updater, update_time = clock_timestamp() "
-            "RETURNING endpoint, spec::text AS spec, revision, update_time",
+            "RETURNING endpoint",
             endpoint=endpoint,
             spec=_SPEC.dump_json(spec).decode(),
             updater=updater,
         )
-        return _monitor(rows[0])
+        found = self.get(rows[0].endpoint)
+        assert found is not None
+        return found
 
 
 def _monitor(row: Row[Any]) -> Monitor:
     spec = _SPEC.validate_json(row.spec) if row.spec else MonitorSpec()
-    return Monitor(row.endpoint, spec, int(row.revision), row.update_time)
+    references = _REFERENCES.validate_json(row.accepted)
+    return Monitor(row.endpoint, spec, int(row.revision), row.update_time, references)

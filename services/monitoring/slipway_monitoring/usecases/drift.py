@@ -1,12 +1,10 @@
 """Windows of live rows: counted as they arrive, compared with the reference, reported once each."""
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from prometheus_client import Counter
 from slipway_runtime.db import Database, PageToken, page_size
-from slipway_runtime.errors import FailedPrecondition, NotFound
 
 from slipway_monitoring.domain.alerts import INPUT_DRIFT, MODEL_DRIFT, Finding
 from slipway_monitoring.domain.drift import (
@@ -20,10 +18,9 @@ from slipway_monitoring.domain.drift import (
     without_reference,
 )
 from slipway_monitoring.domain.monitors import Monitor
-from slipway_monitoring.domain.names import check_version, drift_report_of, endpoint_id_of_monitor
+from slipway_monitoring.domain.names import check_version, endpoint_id_of_monitor
 from slipway_monitoring.domain.predictions import Window as Rows
 from slipway_monitoring.domain.profiles import Profile
-from slipway_monitoring.engine.reference import ProfileError, Reference
 from slipway_monitoring.engine.traffic import window_of
 from slipway_monitoring.engine.window import compare
 from slipway_monitoring.store.alerts import AlertStore
@@ -32,13 +29,13 @@ from slipway_monitoring.store.drift import DriftStore, OpenWindow
 from slipway_monitoring.store.predictions import PredictionStore
 from slipway_monitoring.usecases.alerts import ALERTS, settle
 from slipway_monitoring.usecases.monitors import every_monitor, thresholds_of
+from slipway_monitoring.usecases.references import Compared, References, existing_report
 from slipway_monitoring.usecases.sources import monitored
 
 log = logging.getLogger(__name__)
 
 REPORTS = Counter("slipway_monitoring_drift_reports_total", "Windows compared, by verdict.", ["verdict"])
 _LAST = 2**62
-_REFERENCES = 50  # kept in memory
 _RULES = {INPUT_DRIFT: Kind.INPUT, MODEL_DRIFT: Kind.MODEL}
 
 
@@ -54,13 +51,8 @@ class Drift:
         Raises:
             NotFound: There is none of that number.
         """
-        endpoint, number = drift_report_of(name)
         with self._database.transaction() as connection:
-            found = DriftStore(connection).report(endpoint, number)
-        if found is None:
-            message = f"there is no drift report {name!r}; list those of monitors/{endpoint}"
-            raise NotFound("DRIFT_REPORT_NOT_FOUND", message, metadata={"name": name})
-        return found
+            return existing_report(connection, name)
 
     def list(self, parent: str, version: str, size: int, token: str) -> tuple[list[DriftReport], str]:
         """Return a page of an endpoint's reports, newest first."""
@@ -87,8 +79,7 @@ class DriftWatch:
 
     def __init__(self, *, database: Database, profile: Callable[[str], Profile]) -> None:
         self._database = database
-        self._profile = profile
-        self._references: OrderedDict[str, tuple[Profile, Reference | None, str]] = OrderedDict()
+        self._references = References(profile=profile)
 
     def sweep(self) -> None:
         """Count what arrived at every endpoint, and report every window that is full or has had its time."""
@@ -138,7 +129,7 @@ class DriftWatch:
 
     def _report(self, window: OpenWindow, settings: DriftSettings) -> OpenWindow | None:
         """Report a window and begin the next, with its alerts, in one transaction; return the next one."""
-        profile, reference, trouble = self._reference(window.version)
+        bundle = self._references.of_bundle(window.version)
         with self._database.transaction() as connection:
             store = DriftStore(connection)
             locked = store.locked(window)
@@ -150,9 +141,10 @@ class DriftWatch:
             if not len(rows):  # forgotten before they were compared
                 store.begin_next(locked, window.after_arrival, locked.pending, locked.streaks)
                 return None
-            result = _compared(rows, profile, reference, settings, trouble)
+            known = self._references.in_force(connection, window.endpoint, bundle)
+            result = _compared(rows, known, settings)
             times = (min(rows.times), max(rows.times))
-            report = store.add(locked, rows.last_arrival, times, len(rows), result)
+            report = store.add(locked, rows.last_arrival, times, len(rows), result, known.accepted)
             streaks = streaks_after(locked.streaks, result, report)
             store.begin_next(locked, rows.last_arrival, len(rows), streaks)
             for finding in findings(report, streaks, settings):
@@ -161,38 +153,13 @@ class DriftWatch:
         REPORTS.labels(str(result.verdict)).inc()
         return following
 
-    def _reference(self, version: str) -> tuple[Profile, Reference | None, str]:
-        """Return a version's profile and reference, or why there is none.
 
-        Raises:
-            Unavailable: The registry cannot be reached; the window waits.
-        """
-        known = self._references.get(version) or self._read(version)
-        if known[1] is not None:  # one without may get one: a damaged bundle is uploaded again
-            self._references[version] = known
-        while len(self._references) > _REFERENCES:
-            self._references.popitem(last=False)
-        return known
-
-    def _read(self, version: str) -> tuple[Profile, Reference | None, str]:
-        try:
-            profile = self._profile(version)
-        except (NotFound, FailedPrecondition) as error:
-            return Profile(version, {}, {}), None, str(error)
-        try:
-            return profile, Reference.from_profile(profile.reference), ""
-        except ProfileError as error:
-            return profile, None, str(error)
-
-
-def _compared(
-    rows: Rows, profile: Profile, reference: Reference | None, settings: DriftSettings, trouble: str
-) -> Comparison:
-    if reference is None:
-        return without_reference(profile.model_version, trouble)
+def _compared(rows: Rows, known: Compared, settings: DriftSettings) -> Comparison:
+    if known.reference is None:
+        return without_reference(known.version, known.trouble)
     if len(rows) < settings.min_rows:
         return too_few(len(rows), settings)
-    return compare(window_of(rows, profile.classes, reference), reference, settings)
+    return compare(window_of(rows, known.classes, known.reference), known.reference, settings)
 
 
 def streaks_after(
