@@ -1,16 +1,22 @@
 """`slipway monitor` and `slipway alert`, against a real monitoring and its worker."""
 
 import json
+import os
+import time
 from collections.abc import Callable
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from running import Keys, Service
 from slipway.cli.main import app
 from slipway.monitoring.v1 import monitoring_pb2 as mon
-from slipway.pipeline import Context
+from slipway.pipeline import Context, Skipped
 from slipway.pipeline.attempt import load
+from slipway.rollout.v1 import rollout_pb2 as rol
+from slipway.rollout.v1 import rollout_pb2_grpc as rol_grpc
 from test_drift_and_alerts import WINDOW, House, house, pipelines, processes, until, version  # noqa: F401 - fixtures
 from typer.testing import CliRunner
 
@@ -103,6 +109,54 @@ def test_traffic_labels_and_drift_are_shown_and_an_alert_is_worked_on(
     assert refused["reason"] == "DRIFT_REPORT_NOT_FOUND"
 
 
+def settled(house: House, rollout: str = "") -> Any:  # noqa: F811
+    """Look once as the last sensor of the example's pipeline does."""
+    context = Context(
+        run="pipelines/relearn/runs/1", step="settled", index=-1, attempt=1, request_id="one", parameters={}
+    )
+    inputs = {"endpoint": f"endpoints/{house.endpoint}", "candidate": house.version, "rollout": rollout}
+    return load(EXAMPLE, "pipeline.py", "settled").run(context, inputs)
+
+
+class FakeRollouts(rol_grpc.RolloutServiceServicer):
+    """Tells of one rollout that is as it was set."""
+
+    def __init__(self) -> None:
+        self.rollout = rol.Rollout()
+        self.server = grpc.server(futures.ThreadPoolExecutor(2))
+        rol_grpc.add_RolloutServiceServicer_to_server(self, self.server)
+        self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        self.server.start()
+
+    def GetRollout(self, request: Any, context: Any) -> Any:
+        return self.rollout
+
+
+def test_a_pipeline_waits_for_a_verdict_while_the_rollout_goes_on_and_a_while_after_it(
+    run: Run,
+    house: House,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rollouts = FakeRollouts()
+    monkeypatch.setenv("SLIPWAY_GRPC", f"{os.environ['SLIPWAY_GRPC']},rollout={rollouts.address}")
+    run("monitor", "set", house.endpoint, "--window-rows", str(WINDOW), "--max-window-s", "1")
+    house.front.ReportEvents(house.traffic(seed=8).batch(30, fade=0.5))
+    until(lambda: [report.verdict for report in house.reports()] == [mon.DriftReport.TOO_FEW])
+
+    rollouts.rollout.state = rol.Rollout.RUNNING
+    assert settled(house) is None
+    rollouts.rollout.state = rol.Rollout.SUCCEEDED
+    rollouts.rollout.end_time.GetCurrentTime()
+    assert settled(house) is None
+    rollouts.rollout.end_time.FromSeconds(int(time.time()) - 700)
+    with pytest.raises(Skipped, match="had a verdict in 600 s"):
+        settled(house)
+    rollouts.rollout.state = rol.Rollout.FAILED
+    with pytest.raises(Skipped, match="ended without"):
+        settled(house)
+    rollouts.server.stop(None).wait(5)
+
+
 def test_a_pipeline_that_taught_a_version_accepts_what_it_sees(
     run: Run,
     house: House,  # noqa: F811
@@ -110,17 +164,8 @@ def test_a_pipeline_that_taught_a_version_accepts_what_it_sees(
     run("monitor", "set", house.endpoint, "--window-rows", str(WINDOW))
     house.front.ReportEvents(house.traffic(seed=7).batch(2 * WINDOW, fade=0.5))
     until(lambda: house.alerts())
-    settled = load(EXAMPLE, "pipeline.py", "settled")
-    context = Context(
-        run="pipelines/relearn/runs/1", step="settled", index=-1, attempt=1, request_id="one", parameters={}
-    )
-    inputs = {
-        "endpoint": f"endpoints/{house.endpoint}",
-        "candidate": house.version,
-        "rollout": "none is asked",
-    }
 
-    found = [settled.run(context, inputs) for _ in range(2)]
+    found = [settled(house) for _ in range(2)]
 
     (reference,) = run("monitor", "show", house.endpoint)["references"]
     assert found == [f"{house.monitor}/driftReports/1"] * 2
