@@ -37,6 +37,10 @@ class Control:
         """Say nothing: Envoy is in the status as a process."""
         return {}
 
+    def restart(self, name: str) -> bool:
+        """Restart nothing: what is ours lives in the supervisor's own process."""
+        return False
+
     def stop(self) -> bool:
         """Close the API."""
         if self._started:

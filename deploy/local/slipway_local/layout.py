@@ -82,6 +82,11 @@ class Layout:
         return self.state / "lock"
 
     @property
+    def restarts(self) -> Path:
+        """Folder with a file `<name>.<anything>` per restart that is asked for; removed when it has begun."""
+        return self.state / "restarts"
+
+    @property
     def rest_door(self) -> int:
         """Port of the REST door."""
         return self.port_base
@@ -175,7 +180,7 @@ class Layout:
         self.state.mkdir(parents=True, exist_ok=True)
         for path in (self.logs, self.spool, self.pods, self.work):
             path.mkdir(exist_ok=True)
-        for path in (self.keys, self.tokens):
+        for path in (self.keys, self.tokens, self.restarts):
             path.mkdir(mode=0o700, exist_ok=True)
         ignore = self.state / ".gitignore"
         if not ignore.exists():

@@ -74,8 +74,8 @@ class Started:
 def layout_of(state: Path, port_base: int | None = None) -> Layout:
     """Return the layout of a state folder: at the port asked for, else where it was last."""
     layout = Layout(state.resolve(), DEFAULT_PORT_BASE)
-    recorded = _recorded(layout).get("port_base")
-    return replace(layout, port_base=port_base or recorded or DEFAULT_PORT_BASE)
+    last = recorded(layout).get("port_base")
+    return replace(layout, port_base=port_base or last or DEFAULT_PORT_BASE)
 
 
 def supervisor_runs(layout: Layout) -> bool:
@@ -143,7 +143,7 @@ def down(layout: Layout) -> list[int]:
         PlatformError: Something does not end.
     """
     if supervisor_runs(layout):
-        pid = int(_recorded(layout).get("pid", 0))
+        pid = int(recorded(layout).get("pid", 0))
         stop_at = time.monotonic() + _STOPS_WITHIN_S
         _signal(pid, signal.SIGTERM)
         while supervisor_runs(layout):
@@ -172,7 +172,7 @@ def status(layout: Layout) -> dict[str, Any]:
         left = leftovers.find(layout) if layout.state.exists() else []
         hint = f"; {len(left)} of its processes are left: `slipway down` ends them" if left else ""
         raise NotRunning(f"no platform runs in {layout.state}{hint}; start it with `slipway up`")
-    found = _recorded(layout)
+    found = recorded(layout)
     for process in found.get("processes", []):
         process["rss_bytes"] = _memory(process["pid"])
     found["supervisor"] = {
@@ -210,7 +210,7 @@ def _await(
 ) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     while True:
-        found = _recorded(layout)
+        found = recorded(layout)
         if found != seen and found:
             seen = found
             report(found)
@@ -238,7 +238,7 @@ def _what_is_missing(layout: Layout, found: dict[str, Any]) -> str:
 
 
 def _same_platform(layout: Layout) -> None:
-    base = _recorded(layout).get("port_base", layout.port_base)
+    base = recorded(layout).get("port_base", layout.port_base)
     if base != layout.port_base:
         message = f"the platform of {layout.state} runs at port base {base}, not {layout.port_base}"
         raise OtherPlatform(f"{message}; stop it first (`slipway down`), or use another --state")
@@ -283,7 +283,8 @@ def uses(layout: Layout, only: Sequence[str] = ()) -> dict[int, str]:
     return port_uses(layout, only)
 
 
-def _recorded(layout: Layout) -> dict[str, Any]:
+def recorded(layout: Layout) -> dict[str, Any]:
+    """Return what the supervisor said last, nothing when none has."""
     try:
         found: dict[str, Any] = json.loads(layout.status.read_text())
     except (FileNotFoundError, ValueError):

@@ -69,17 +69,22 @@ class Pod:
         self.name = name
         self.deployment = deployment
         self.slot = slot
-        self.digest = digest(template)
+        self._digest = digest(template)
         self.labels = tuple(sorted(template["metadata"].get("labels", {}).items()))
         self.process = process
         self.serving = False
         self.leaving_since: float | None = None
         self.refused = ""
+        self.replaced = False
         self._answer: Future[bool] | None = None
         self._probe_at = 0.0
         self._missed = 0
         self._why: Future[str | None] | None = None
         self._why_at = 0.0
+
+    def is_of(self, template: dict[str, Any]) -> bool:
+        """Say whether it is as the template says, and is to stay."""
+        return not self.replaced and self._digest == digest(template)
 
     def probe(self, background: ThreadPoolExecutor, ask: Callable[[], bool]) -> None:
         """Keep `serving` true to the health service; two misses in a row count, one does not."""
@@ -178,7 +183,21 @@ class Pods:
 
     def report(self) -> dict[str, Any]:
         """Return the pods for the status, and what spools of theirs still hold."""
-        return {"pods": [describe(pod.process) | {"serving": pod.serving} for pod in self._pods.values()]}
+        return {
+            "pods": [
+                describe(pod.process) | {"serving": pod.serving, "replaced": pod.replaced}
+                for pod in self._pods.values()
+            ]
+        }
+
+    def restart(self, name: str) -> bool:
+        """Let another pod take its place, as after a new template: it goes once the other one serves."""
+        pod = self._pods.get(name)
+        if pod is None:
+            return False
+        pod.replaced = True
+        self._looked = (-1, 0.0)
+        return True
 
     def stop(self) -> bool:
         """Take all traffic away, then stop all pods."""
@@ -220,14 +239,14 @@ class Pods:
         for name, deployment in found.items():
             template = deployment["spec"]["template"]
             wanted = int(deployment["spec"].get("replicas", 1))
-            current = [pod for pod in self._of(name) if pod.digest == digest(template)]
+            current = [pod for pod in self._of(name) if pod.is_of(template)]
             for _ in range(wanted - len(current)):
                 self._add(name, template)
             for pod in current[wanted:]:
                 self._leave(pod)
             if sum(pod.serving for pod in current) >= wanted:
                 for pod in self._of(name):
-                    if pod.digest != digest(template):
+                    if not pod.is_of(template):
                         self._leave(pod)
         for pod in self._pods.values():
             if pod.deployment not in found:
@@ -295,7 +314,7 @@ class Pods:
             if self._begun.get(name, (-1, 0.0))[0] != generation:
                 self._begun[name] = (generation, time.monotonic())
             mine = [pod for pod in self._pods.values() if pod.deployment == name]
-            current = [pod for pod in mine if pod.digest == digest(deployment["spec"]["template"])]
+            current = [pod for pod in mine if pod.is_of(deployment["spec"]["template"])]
             status = deployments.status(
                 deployment,
                 replicas=len(mine),

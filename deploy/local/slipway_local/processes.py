@@ -75,6 +75,7 @@ class Process:
         self.program = program
         self.state = State.WAITING
         self.restarts = 0
+        self.restarts_asked = 0
         self.trouble = ""
         self.server: Server | None = None
         self._logs = logs
@@ -82,6 +83,7 @@ class Process:
         self._background = background
         self._popen: subprocess.Popen[bytes] | None = None
         self._answer: Future[Any] | None = None
+        self._returns = False
         self._pause_s = _FIRST_PAUSE_S
         self._since = time.monotonic()
         self._probe_at = 0.0
@@ -114,6 +116,7 @@ class Process:
 
     def stop(self) -> None:
         """Ask it to end; killed when it takes longer than it may."""
+        self._returns = False
         if self.state in (State.STOPPING, State.STOPPED):
             return
         if self._popen is None:
@@ -122,6 +125,19 @@ class Process:
         assert self.server is not None
         self._popen.send_signal(self.server.stop_signal)
         self._enter(State.STOPPING)
+
+    def restart(self) -> None:
+        """Ask it to end as `stop` does, then let it wait for its start: no crash, and no pause before it.
+
+        One that is about to start does so anyway; a step that was done is done again.
+        """
+        self.restarts_asked += 1
+        self._pause_s = _FIRST_PAUSE_S
+        if self._popen is not None:
+            self.stop()
+            self._returns = True
+        elif self.state in (State.BACKOFF, State.DONE):
+            self._enter(State.WAITING)
 
     def tick(self) -> None:
         """Look at it once, and do what is due. Never blocks."""
@@ -197,7 +213,8 @@ class Process:
     def _ended(self, code: int) -> None:
         self._popen, self._answer = None, None
         if self.state is State.STOPPING:
-            self._enter(State.STOPPED)
+            self._enter(State.WAITING if self._returns else State.STOPPED)
+            self._returns = False
         elif self.program.once and code == 0:
             self.trouble = ""
             self._enter(State.DONE)

@@ -33,6 +33,9 @@ class Companion(Protocol):
     def report(self) -> dict[str, Any]:
         """Return what belongs into the status."""
 
+    def restart(self, name: str) -> bool:
+        """Begin to restart what has this name; return whether there is such a thing."""
+
     def stop(self) -> bool:
         """Begin or go on to stop; return whether all is gone."""
 
@@ -62,6 +65,10 @@ class Supervisor:
             program.name: tuple(name for name in program.after if name in self.processes)
             for program in programs
         }
+        self._before = {name: self._all_before(name) for name in self.processes}
+        self._to_restart: set[str] = set()
+        self._asked = self._requests()
+        self._forget_requests()  # of one who asked the supervisor before us
         self._started_at = time.time()
         self._written = ""
         self._seen: dict[str, tuple[State, int]] = {}
@@ -76,8 +83,10 @@ class Supervisor:
     def turn_until(self, stopping: Callable[[], bool]) -> None:
         """Turn the loop until `stopping`; everything runs on."""
         while not stopping():
+            self._restart_what_may()
             self._start_what_may()
             self._turn()
+            self._forget_requests()  # now that the status tells what came of them
             time.sleep(_TICK_S)
 
     def stop(self) -> None:
@@ -101,8 +110,36 @@ class Supervisor:
 
     def _start_what_may(self) -> None:
         for name, process in self.processes.items():
-            if process.state is State.WAITING and all(self.ready(other) for other in self._after[name]):
+            before = self._before[name]
+            if before & self._to_restart:
+                continue  # what it needs is about to stop
+            if process.state is State.WAITING and all(self.ready(other) for other in before):
                 process.start()
+
+    def _restart_what_may(self) -> None:
+        """Begin restarts: of those that are asked for together, who comes after another stops before it."""
+        self._asked = self._requests()
+        for path in self._asked:
+            name = path.name.rpartition(".")[0]
+            if name in self.processes:
+                self._to_restart.add(name)
+            elif not any(companion.restart(name) for companion in self._companions):
+                log.warning("a restart of %r was asked for, which is not there", name)
+        for name in sorted(self._to_restart):
+            followers = self._followers(name)
+            stopping = any(self.processes[other].state is State.STOPPING for other in followers)
+            if not stopping and not followers & self._to_restart:
+                self._to_restart.remove(name)
+                log.info("%s is restarted: somebody asked for it", name)
+                self.processes[name].restart()
+
+    def _requests(self) -> list[Path]:
+        return sorted(self._layout.restarts.glob("*.*"))
+
+    def _forget_requests(self) -> None:
+        for path in self._asked:
+            path.unlink(missing_ok=True)
+        self._asked = []
 
     def _turn(self, companions: bool = True) -> None:
         for process in self.processes.values():
@@ -131,6 +168,11 @@ class Supervisor:
         """Return all that come after it, also by way of a step that has long ended."""
         direct = {other for other, after in self._after.items() if name in after}
         return direct.union(*(self._followers(other) for other in direct))
+
+    def _all_before(self, name: str) -> set[str]:
+        """Return all that it comes after: once a step has ended, what that needed must be there still."""
+        direct = set(self._after[name])
+        return direct.union(*(self._all_before(other) for other in direct))
 
     def _phase(self) -> str:
         return "ready" if all(self.ready(name) for name in self.processes) else "starting"
@@ -169,6 +211,7 @@ def describe(process: Process) -> dict[str, Any]:
         "pid": process.pid,
         "ports": list(server.ports) if server is not None else [],
         "restarts": process.restarts,
+        "restarts_asked": process.restarts_asked,
         "trouble": process.trouble,
         "log": str(logs.path_of(Path("logs"), process.name)),
     }

@@ -20,6 +20,7 @@ from slipway_local.credentials import passwords, write_keys_and_tokens
 from slipway_local.doctor import examine
 from slipway_local.layout import SERVICES, Layout
 from slipway_local.programs import chosen, postgres, programs
+from slipway_local.restarts import restart
 
 pytestmark = pytest.mark.xdist_group("platform-servers")
 
@@ -151,6 +152,56 @@ def test_a_killed_server_comes_back(started: Layout) -> None:
         time.sleep(0.1)
 
     assert write(started, "again") == ["again"]
+
+
+def test_restarted_servers_are_ready_again_with_their_data_and_nothing_else_is_touched(
+    started: Layout,
+) -> None:
+    before = {one["name"]: one for one in up(started, "postgres", "valkey-queues", "s3").status["processes"]}
+    write(started, "before")
+    told: list[str] = []
+
+    done = restart(
+        started,
+        ["postgres", "valkey-queues"],
+        report=lambda status: told.extend(one["name"] for one in status["processes"]),
+    )
+
+    after = {one["name"]: one for one in platform.status(started)["processes"]}
+    assert write(started, "then") == ["before", "then"]
+    assert {one["name"]: one["state"] for one in done.processes} == {
+        "postgres": "ready",
+        "valkey-queues": "ready",
+    }
+    assert {name for name in after if after[name]["pid"] != before[name]["pid"]} == set(told)
+    assert {one["restarts"] for one in after.values()} == {0}
+    assert list(started.restarts.iterdir()) == []
+
+
+def test_a_restart_of_an_unknown_process_names_the_known_ones(started: Layout) -> None:
+    with pytest.raises(platform.NotRunning, match="start it with `slipway up`"):
+        restart(started, ["valkey-queues"])
+    before = up(started, "valkey-queues").status
+
+    with pytest.raises(platform.UnknownProgram, match="no process 'registri'; processes: valkey-queues"):
+        restart(started, ["valkey-queues", "registri"])
+
+    assert platform.status(started)["processes"][0]["pid"] == before["processes"][0]["pid"]
+
+
+def test_a_supervisor_that_takes_no_request_is_named(started: Layout) -> None:
+    status = up(started, "valkey-queues").status
+    supervisor = psutil.Process(status["pid"])
+    supervisor.suspend()
+    try:
+        with pytest.raises(
+            platform.PlatformError, match=f"process {status['pid']}. does not take the request"
+        ):
+            restart(started, ["valkey-queues"], within_s=1)
+    finally:
+        supervisor.resume()
+
+    assert list(started.restarts.iterdir()) == []
 
 
 def test_a_busy_port_is_named_with_its_holder_before_anything_starts(started: Layout) -> None:

@@ -23,7 +23,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 if "drain" in sys.argv:  # as the front does: 0 when all is delivered
     folder = sys.argv[sys.argv.index("--spool") + 1]
     sys.exit(os.path.exists(folder + "/refused"))
-if os.environ.get("BROKEN"):
+if os.environ.get("BROKEN") or os.path.exists(os.environ.get("BROKEN_FILE", "")):
     sys.exit("no model")
 server = grpc.server(ThreadPoolExecutor(2))
 servicer = health.HealthServicer()
@@ -172,6 +172,39 @@ def test_another_template_is_rolled_out_without_a_gap(loop: Loop) -> None:
     loop.until(lambda: len(loop.processes()) == 1)
 
     assert not any(gap)
+    assert loop.routed[0].name != first
+
+
+def test_a_restarted_pod_is_replaced_without_a_gap(loop: Loop) -> None:
+    loop.objects.put("flowers-v1")
+    loop.until(lambda: len(loop.routed) == 1)
+    before = loop.processes()[0]
+
+    known = loop.pods.restart(before["name"]), loop.pods.restart("other-v1-0")
+    gap = []
+    loop.until(lambda: gap.append(not loop.routed) or len(loop.processes()) == 2)
+    loop.until(lambda: gap.append(not loop.routed) or len(loop.processes()) == 1)
+
+    assert known == (True, False)
+    assert not any(gap)
+    assert loop.processes()[0]["name"] != before["name"]
+    assert loop.status("flowers-v1")["readyReplicas"] == 1
+
+
+def test_a_restarted_pod_stays_while_no_other_serves(loop: Loop, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    loop.objects.put("flowers-v1", BROKEN_FILE=str(broken))
+    loop.until(lambda: len(loop.routed) == 1)
+    first = loop.routed[0].name
+
+    broken.touch()
+    loop.pods.restart(first)
+    loop.until(lambda: any(pod["restarts"] > 1 for pod in loop.processes()))
+    still = [pod.name for pod in loop.routed]
+    broken.unlink()
+    loop.until(lambda: len(loop.processes()) == 1)
+
+    assert still == [first]
     assert loop.routed[0].name != first
 
 

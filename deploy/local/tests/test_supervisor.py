@@ -172,6 +172,141 @@ def test_the_status_names_each_program_with_its_state(turning: Make, layout: Lay
     assert psutil.Process(one["pid"]).is_running()
 
 
+def ask(layout: Layout, *names: str) -> None:
+    """Ask for restarts as one who is outside does."""
+    for name in names:
+        (layout.restarts / f"{name}.1").touch()
+
+
+def journalling(journal: Path, name: str, ends_in_s: float = 0.0) -> str:
+    """Return the code of a program that writes down when it starts and when it was asked to end."""
+    return (
+        "import signal, sys, time\n"
+        f"def say(what): open({str(journal)!r}, 'a').write(f'{{what}} {name}\\n')\n"
+        f"def end(*_):\n time.sleep({ends_in_s}); say('end'); sys.exit(3)\n"
+        f"signal.signal(15, end)\nsay('start')\n{FOREVER}"
+    )
+
+
+def test_a_program_that_is_asked_to_restart_ends_in_order_and_it_is_no_crash(
+    turning: Make, layout: Layout, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+    loop = turning(script("one", journalling(journal, "one"), ready=journal.exists))
+    one = loop.supervisor.processes["one"]
+    loop.until(lambda: one.state is State.READY)
+    before = one.pid
+
+    ask(layout, "one")
+    began = time.monotonic()
+    loop.until(lambda: one.restarts_asked == 1 and one.state is State.READY)
+    took_s = time.monotonic() - began
+    loop.until(lambda: len(journal.read_text().splitlines()) == 3)
+
+    assert journal.read_text().splitlines() == ["start one", "end one", "start one"]
+    assert (one.restarts, one.pid != before, list(layout.restarts.iterdir())) == (0, True, [])
+    assert took_s < 2
+
+
+def test_a_program_that_pauses_after_crashes_is_started_at_once_when_asked(
+    turning: Make, layout: Layout, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    code = f"import os, sys\nif not os.path.exists({str(flag)!r}): sys.exit(1)\n{FOREVER}"
+    loop = turning(script("weak", code, ready=flag.exists))
+    weak = loop.supervisor.processes["weak"]
+    loop.until(lambda: weak.restarts == 4 and weak.state is State.BACKOFF)  # pauses 2 s now
+
+    flag.touch()
+    ask(layout, "weak")
+    began = time.monotonic()
+    loop.until(lambda: weak.state is State.READY)
+
+    assert time.monotonic() - began < 1.5
+    assert (weak.restarts, weak.trouble) == (4, "")
+
+
+def test_a_program_that_does_not_end_when_asked_to_restart_is_killed_and_started(
+    turning: Make, layout: Layout, tmp_path: Path
+) -> None:
+    deaf = tmp_path / "deaf"
+    code = f"import signal\nsignal.signal(15, signal.SIG_IGN)\nopen({str(deaf)!r}, 'w')\n{FOREVER}"
+    loop = turning(script("deaf", code, ready=deaf.exists, stop_within_s=0.5))
+    process = loop.supervisor.processes["deaf"]
+    loop.until(lambda: process.state is State.READY)
+    before = process.pid
+
+    ask(layout, "deaf")
+    loop.until(lambda: process.restarts_asked == 1 and process.state is State.READY)
+
+    assert (process.pid != before, process.restarts) == (True, 0)
+
+
+def test_a_restart_leaves_who_comes_after_it_alone(turning: Make, layout: Layout) -> None:
+    loop = turning(script("first", FOREVER), script("second", FOREVER, after=["first"]))
+    first, second = (loop.supervisor.processes[name] for name in ("first", "second"))
+    loop.until(lambda: second.state is State.READY)
+    before = first.pid, second.pid
+
+    ask(layout, "first")
+    loop.until(lambda: first.restarts_asked == 1 and first.state is State.READY)
+
+    assert first.pid != before[0]
+    assert (second.pid, second.state) == (before[1], State.READY)
+
+
+def test_programs_that_are_restarted_together_stop_and_start_in_their_order(
+    turning: Make, layout: Layout, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+
+    def started(name: str) -> Callable[[], bool]:
+        return lambda: journal.exists() and f"start {name}" in journal.read_text().splitlines()[-3:]
+
+    first = script("first", journalling(journal, "first"), ready=started("first"))
+    step = script("step", "", once=True, after=["first"])
+    slow = script("slow", journalling(journal, "slow", 0.5), ready=started("slow"), after=["step"])
+    quick = script("quick", journalling(journal, "quick"), ready=started("quick"), after=["step"])
+    loop = turning(first, step, slow, quick)
+    processes = loop.supervisor.processes
+    loop.until(lambda: all(loop.supervisor.ready(name) for name in processes))
+
+    ask(layout, "first", "slow", "quick")
+    loop.until(lambda: all(processes[name].restarts_asked for name in ("first", "slow", "quick")))
+    loop.until(lambda: all(loop.supervisor.ready(name) for name in processes))
+
+    found = journal.read_text().splitlines()[3:]
+    assert found[:4] == ["end quick", "end slow", "end first", "start first"]
+    assert sorted(found[4:]) == ["start quick", "start slow"]
+    assert {processes[name].restarts for name in processes} == {0}
+
+
+def test_a_step_that_was_done_is_done_again_when_asked(turning: Make, layout: Layout, tmp_path: Path) -> None:
+    journal = tmp_path / "runs"
+    loop = turning(script("step", f"open({str(journal)!r}, 'a').write('x')", once=True))
+    step = loop.supervisor.processes["step"]
+    loop.until(lambda: step.state is State.DONE)
+
+    ask(layout, "step")
+    loop.until(lambda: step.restarts_asked == 1 and step.state is State.DONE)
+
+    assert journal.read_text() == "xx"
+
+
+def test_a_restart_of_what_is_not_there_and_one_that_was_asked_of_the_last_supervisor_do_nothing(
+    turning: Make, layout: Layout, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(layout, "one")
+    loop = turning(script("one", FOREVER))
+    loop.until(lambda: loop.supervisor.ready("one"))
+
+    ask(layout, "other")
+    loop.until(lambda: not list(layout.restarts.iterdir()))
+
+    assert loop.supervisor.processes["one"].restarts_asked == 0
+    assert "'other' was asked for, which is not there" in caplog.text
+
+
 class Stumbling:
     """Fails at each of its first turns."""
 
@@ -187,6 +322,10 @@ class Stumbling:
     def report(self) -> dict[str, object]:
         """Say nothing."""
         return {}
+
+    def restart(self, name: str) -> bool:
+        """Have nothing."""
+        return False
 
     def stop(self) -> bool:
         """Be gone."""

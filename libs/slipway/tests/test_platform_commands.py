@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from slipway.cli.platform import process_names, status
+from slipway.cli.platform import process_names, restart, running_names, status
 from slipway.client.places import find_places
 
 INTERRUPTED = """
@@ -45,6 +45,20 @@ def test_platform_commands_find_the_platform_that_the_client_finds(
     assert find_places(environ={}).rest == "http://127.0.0.1:19000"
     assert process_names() == ["registry"]
     assert getattr(ended.value, "exit_code", 0) != 0
+    assert f"no platform runs in {below}" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_restart_says_what_the_other_commands_say_when_nothing_runs_and_completes_names(
+    below: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = {"port_base": 19_000, "processes": [{"name": "registry"}], "pods": [{"name": "flowers-v1-0"}]}
+    (below / "platform.json").write_text(json.dumps(document))
+
+    with pytest.raises(Exception) as ended:  # typer.Exit: it does not run
+        restart(["registry"], as_json=True)
+
+    assert running_names() == ["registry", "flowers-v1-0"]
+    assert getattr(ended.value, "exit_code", 0) == 4
     assert f"no platform runs in {below}" in json.loads(capsys.readouterr().out)["error"]
 
 

@@ -1,4 +1,4 @@
-"""`slipway up | down | status | logs | doctor`: the platform of the current folder, or of one above it."""
+"""`slipway up | down | restart | status | logs | doctor`: the platform of this folder, or of one above it."""
 
 import json
 import time
@@ -23,18 +23,32 @@ PortOption = Annotated[
     int | None,
     typer.Option("--port-base", min=1024, max=55_000, help="First port; default: as last time, or 8080."),
 ]
-_MARKS = {"ready": "[green]ready[/green]", "done": "[green]done[/green]", "backoff": "[red]backoff[/red]"}
+_MARKS = {
+    "ready": "[green]ready[/green]",
+    "done": "[green]done[/green]",
+    "replaced": "[green]replaced[/green]",
+    "backoff": "[red]backoff[/red]",
+}
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
-    for command in (up, down, status, logs, doctor):
+    for command in (up, down, restart, status, logs, doctor):
         app.command()(command)
 
 
 def process_names() -> list[str]:
     """Return the names of the platform's logs, for completion."""
     return sorted(path.stem for path in (_found(None) / "logs").glob("*.log"))
+
+
+def running_names() -> list[str]:
+    """Return the names of the platform's processes and model pods, for completion."""
+    try:
+        found = json.loads((_found(None) / "platform.json").read_text())
+    except (OSError, ValueError):
+        return []
+    return [one["name"] for one in [*found.get("processes", []), *found.get("pods", [])]]
 
 
 def up(
@@ -81,6 +95,36 @@ def down(state: StateOption = None, as_json: JsonOption = False) -> None:
         _print_json({"phase": "stopped", "killed": killed, "seconds": round(time.monotonic() - began, 2)})
         return
     console().print("stopped" + (f"; {len(killed)} left-over processes were killed" if killed else ""))
+
+
+def restart(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Processes or pods.", autocompletion=running_names)
+    ],
+    state: StateOption = None,
+    timeout: Annotated[float, typer.Option(help="Seconds until they must be ready again.")] = 180.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Restart processes of the running platform, each in order, and wait until they are ready again.
+
+    A model pod is replaced: it goes once another serves in its place, as after `kubectl rollout restart`.
+    """
+    from slipway_local import platform
+    from slipway_local.platform import layout_of
+    from slipway_local.restarts import restart as ask
+
+    progress = _Progress(errors_console(), quiet=as_json)
+    try:
+        done = ask(layout_of(_found(state)), names, within_s=timeout, report=progress.show)
+    except platform.PlatformError as error:
+        _fail(error, as_json, error.exit_code)
+    except KeyboardInterrupt:
+        _fail("no longer waiting; what was asked for goes on: `slipway status`", as_json, 130)
+    if as_json:
+        _print_json({"processes": done.processes, "seconds": round(done.seconds, 2)})
+        return
+    told = ", ".join(f"{one['name']} is {one['state']}" for one in done.processes)
+    console().print(f"{told} after {done.seconds:.1f} s", highlight=False)
 
 
 def status(state: StateOption = None, as_json: JsonOption = False) -> None:
