@@ -5,8 +5,8 @@ import uuid
 from typing import Annotated, Any
 
 import typer
-from slipway.cli.datasets import Limit, Name
-from slipway.cli.output import AsJson, print_facts, print_json, print_table, state_name, when
+from slipway.cli.datasets import Name
+from slipway.cli.output import AsJson, Limit, print_facts, print_json, print_table, state_name, when
 from slipway.cli.platform_client import connect
 from slipway.client import Client, SlipwayError, pages, resource
 from slipway.ingestion.v1 import ingestion_pb2 as ing
