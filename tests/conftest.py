@@ -1,6 +1,17 @@
-"""For all of these tests: says loudly, at the end, what did not run for want of a browser."""
+"""For all tests: files stay on one worker, the longest begin, and what did not run is said loudly."""
 
 from typing import Any
+
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file on one worker, for they share servers; begin with those of whole platforms."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/e2e/"))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

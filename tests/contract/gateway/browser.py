@@ -61,7 +61,7 @@ class LabelPage:
         self.url = url
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(30_000)
         self.faults: list[str] = []
         self.foreign: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))

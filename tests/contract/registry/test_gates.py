@@ -251,11 +251,13 @@ def test_a_damaged_evaluation_is_refused_and_leaves_nothing(stub: Any, model: st
 
     refused = [
         refusal(lambda sent=sent: stub.RecordEvaluation(iter(sent)))
-        for sent in ([], [header], [header, header], [doubled], [header, doubled], [header, many])
+        for sent in ([header], [header, header], [doubled], [header, doubled], [header, many])
     ]
+    nothing = refusal(lambda: stub.RecordEvaluation(iter([])))
 
     assert {error.reason for error in refused} == {"EVALUATION_REFUSED"}
-    assert "examples[1].key" in refused[4].message
+    assert "examples[1].key" in refused[3].message
+    assert nothing.reason == "UNFINISHED_STREAM"
     listed = stub.ListVersionEvaluations(pb.ListVersionEvaluationsRequest(parent=f"{model}/versions/1"))
     assert not listed.evaluations
 
