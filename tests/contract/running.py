@@ -162,15 +162,15 @@ class Service:
         self._end(signal.SIGTERM, 15)
 
     def _end(self, number: int, wait_s: float) -> None:
-        if self._process is None:
+        ending, self._process = self._process, None
+        if ending is None:
             return
-        self._process.send_signal(number)
+        ending.send_signal(number)
         try:
-            self._process.wait(wait_s)
+            ending.wait(wait_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(10)
-        self._process = None
+            ending.kill()
+            ending.wait(10)
 
     def channel(self, token: str = "", services: Sequence[Any] = ()) -> grpc.Channel:
         """Open a channel to it as the owner of a token."""

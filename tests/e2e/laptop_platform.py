@@ -2,12 +2,15 @@
 
 import json
 import secrets
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from slipway_local.layout import Layout
+from slipway_local.ports import is_free
+from slipway_local.programs import port_uses
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,9 @@ class Platform:
 
 
 def free_port_base() -> int:
-    """Return a base of 200 free ports whose sums with 10000 are ports, too."""
+    """Return a base whose ports are all free, those of pods too."""
     while True:
         base = 30_000 + 200 * secrets.randbelow(10)
-        if all(_free(port) for port in (*range(base, base + 160), base + 10_008)):
+        ports = [*port_uses(Layout(Path(), base)), *range(base, base + 160)]
+        if all(is_free(port) for port in ports):
             return base
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

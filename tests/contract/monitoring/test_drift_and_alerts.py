@@ -215,8 +215,8 @@ def test_a_death_between_the_call_and_its_row_repeats_the_call_under_the_same_ke
 
     def die() -> None:
         if not died:
-            died.append(True)
             house.worker.kill()
+            died.append(True)
 
     house.hook.on_call = die
     house.front.ReportEvents(house.traffic(seed=2).batch(WINDOW, fade=0.5))
