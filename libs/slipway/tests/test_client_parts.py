@@ -5,6 +5,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import httpx
 import pytest
 from slipway.cli.accounts import parse_duration
 from slipway.cli.endpoints import parse_weights
@@ -17,6 +18,7 @@ from slipway.client import SlipwayError, left_out, pages, read_source
 from slipway.client.packing import pack_folder
 from slipway.client.places import find_places
 from slipway.client.rpc import may_retry, with_request_id
+from slipway.client.tokens import refusal
 from slipway.registry.v1 import registry_pb2 as reg
 
 
@@ -207,3 +209,10 @@ def test_pages_ask_for_no_more_rows_than_the_limit() -> None:
 
     assert len(names) == 1003
     assert listing.sizes == [1000, 3]
+
+
+@pytest.mark.parametrize(("status", "code"), [(502, "UNAVAILABLE"), (503, "UNAVAILABLE"), (418, "UNKNOWN")])
+def test_an_answer_that_the_gateway_did_not_write_says_whether_to_try_again(status: int, code: str) -> None:
+    answer = httpx.Response(status, text="no healthy upstream", request=httpx.Request("GET", "http://here/x"))
+
+    assert refusal(answer).code == code

@@ -90,14 +90,17 @@ def deploy(
 def undeploy(
     name: Endpoint,
     version: Annotated[str, typer.Argument(help="vN of its model, or MODEL/vN.")],
+    wait: Wait = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a version that has no traffic."""
+    """Stop a version that has no traffic; it answers what it has, and goes."""
     client = connect()
-    request = rol.UndeployVersionRequest(
-        name=resource("endpoints", name), model_version=version_of(client, name, version)
-    )
-    _print(client.rollout.UndeployVersion(request), as_json)
+    named = version_of(client, name, version)
+    request = rol.UndeployVersionRequest(name=resource("endpoints", name), model_version=named)
+    found = client.rollout.UndeployVersion(request)
+    if wait:
+        found = _wait(client, name, wait, lambda e: named not in _versions(e), f"{named} to be gone")
+    _print(found, as_json)
 
 
 @app.command()
@@ -173,6 +176,10 @@ def _served(endpoint: Any, version: str) -> bool:
         text = f"{version} does not come up: {found.error}"
         raise SlipwayError("FAILED_PRECONDITION", "VERSION_NOT_READY", text)
     return found is not None and found.state == rol.ServedVersion.READY
+
+
+def _versions(endpoint: Any) -> set[str]:
+    return {version.model_version for version in endpoint.served_versions}
 
 
 def _wait(client: Client, name: str, wait_s: float, done: Callable[[Any], bool], what: str) -> Any:

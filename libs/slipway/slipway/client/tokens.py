@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import httpx
 
 _REFRESH_BEFORE_S = 60.0
+_AWAY = (502, 503, 504)
 
 
 def refusal(response: httpx.Response) -> SlipwayError:
@@ -25,9 +26,17 @@ def refusal(response: httpx.Response) -> SlipwayError:
         json_format.ParseDict({"details": document.get("details", [])}, status, ignore_unknown_fields=True)
         error = SlipwayError.from_status(status)
     except (ValueError, KeyError, TypeError, json_format.ParseError):
-        return SlipwayError("UNKNOWN", "UNKNOWN", f"{response.url} answered {response.status_code}")
+        return _of_the_mesh(response)
     error.code = document["status"]
     return error
+
+
+def _of_the_mesh(response: httpx.Response) -> SlipwayError:
+    """Return the error in an answer that the gateway did not write: its sidecar did when it is away."""
+    if response.status_code in _AWAY:
+        text = f"nobody behind {response.url} answers now ({response.status_code}); try again"
+        return SlipwayError("UNAVAILABLE", "UNAVAILABLE", text)
+    return SlipwayError("UNKNOWN", "UNKNOWN", f"{response.url} answered {response.status_code}")
 
 
 class Rest:
