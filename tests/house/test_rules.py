@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -220,3 +221,10 @@ def test_helpers_of_tests_and_examples_have_names_of_their_own() -> None:
     }
 
     assert [files for files in places.values() if len(files) > 1] == []
+
+
+@pytest.mark.xdist_group("kept-together")
+def test_groups_of_tests_are_kept_together(request: pytest.FixtureRequest) -> None:
+    """A pytest that xdist does not know yet ignores groups silently, and platforms start twice."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        assert request.node.nodeid.endswith("@kept-together")

@@ -49,11 +49,16 @@ class Keys:
 class Servicer(pb_grpc.MonitoringServiceServicer):
     """Answers with who calls, or fails as it is told."""
 
+    asked_to_stop = False
+
     def GetTrace(self, request: Any, context: Any) -> Any:
         if request.name == "missing":
             raise NotFound("TRACE_NOT_FOUND", "there is no trace 'missing'; look in ListTraces")
         if request.name == "broken":
             raise RuntimeError("the secret of the house")
+        if request.name == "stopping" and not self.asked_to_stop:
+            self.asked_to_stop = True
+            context.abort(grpc.StatusCode.CANCELLED, "as a server does that begins to stop")
         if request.name == "slow":
             time.sleep(0.5)
         caller = current_caller()
@@ -192,6 +197,10 @@ def test_a_read_is_retried_while_the_server_comes_up(keys: Keys, server: Server)
 
     assert trace.name == "users/ann"
     again.stop(0)
+
+
+def test_a_read_that_a_stopping_server_gave_up_is_retried(server: Server, keys: Keys) -> None:
+    assert call(server, keys.token("users/ann", roles=["admin"]), "stopping").name == "users/ann"
 
 
 def test_only_reads_and_calls_with_a_request_id_are_retried() -> None:

@@ -20,7 +20,8 @@ _RETRY = {
     "initialBackoff": "0.1s",
     "maxBackoff": "2s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    # A server that begins to stop answers what arrives that moment as cancelled (docs/learned.md).
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 
 
