@@ -13,7 +13,7 @@ import pytest
 import tritonclient.grpc as triton
 from laptop_platform import Platform
 from served import images, removed, serve, until
-from slipway.client import Client, SlipwayError
+from slipway.client import Client, SlipwayError, pages
 from slipway.ingestion.v1 import ingestion_pb2 as ing
 from slipway.labeling.v1 import labeling_pb2 as lab
 from slipway.pipelines.v1 import pipelines_pb2 as pip
@@ -173,7 +173,7 @@ def test_every_service_restarts_under_load_and_callers_need_only_try_again(
             client.rollout.GetEndpoint(rol.GetEndpointRequest(name=f"endpoints/{endpoint}"))
 
         acts = (predict, label, dataset, model, labelling, reads)
-        callers = {act.__name__: Caller(act) for act in acts}
+        callers = {act.__name__: Caller(act, every_s=0.1) for act in acts}
         until(lambda: all(caller.done for caller in callers.values()))
         names = [p["name"] for p in platform.slipway("status")["processes"] if p["name"].startswith(SERVICES)]
         for name in [*names, f"{endpoint}-v1-0"]:
@@ -181,11 +181,12 @@ def test_every_service_restarts_under_load_and_callers_need_only_try_again(
         counts = {act: len(caller.done) for act, caller in callers.items()}
         until(lambda: all(len(caller.done) > counts[act] for act, caller in callers.items()))
         done = {act: caller.stop() for act, caller in callers.items()}
-        made = {
-            "dataset": client.ingestion.ListDatasets(ing.ListDatasetsRequest(page_size=1000)).datasets,
-            "model": client.registry.ListModels(reg.ListModelsRequest(page_size=1000)).models,
-            "labelling": client.labeling.ListProjects(lab.ListProjectsRequest(page_size=1000)).projects,
+        listed = {
+            "dataset": pages(client.ingestion.ListDatasets, ing.ListDatasetsRequest(), "datasets"),
+            "model": pages(client.registry.ListModels, reg.ListModelsRequest(), "models"),
+            "labelling": pages(client.labeling.ListProjects, lab.ListProjectsRequest(), "projects"),
         }
+        made = {act: [one.name for one in found] for act, found in listed.items()}
 
     assert {act: caller.failures for act, caller in callers.items() if caller.failures} == {}
     assert {service for service in SERVICES if any(name.startswith(service) for name in names)} == set(
@@ -193,6 +194,6 @@ def test_every_service_restarts_under_load_and_callers_need_only_try_again(
     )
     assert sum(caller.repeats for caller in callers.values()) > 0  # or nothing was away
     for act, found in made.items():
-        there = Counter(one.name.rpartition("/")[2] for one in found)
+        there = Counter(name.rpartition("/")[2] for name in found)
         assert set(done[act]) - set(there) == set()
         assert max(there.values()) == 1
