@@ -75,7 +75,6 @@ def fade(story: "Story", labels: Labels) -> str:
         kept_back = story.keys("test")
         stream = [faded(p, light) for p in story.plot.pictures if p.key not in kept_back]
         exam = [faded(p, light) for p in story.plot.pictures if p.key in kept_back]
-        random.shuffle(stream)
         before = _accuracy(story, exam, short(story.versions[1].name))
         begin, done = time.time(), threading.Event()
         with flow(story, stream, rate=story.plot.rate, labels_after=-1) as traffic:

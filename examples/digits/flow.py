@@ -1,6 +1,7 @@
 """Traffic beside the story: a process that calls the endpoint, and what its callers saw."""
 
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -61,8 +62,11 @@ class Flow:
 def flow(
     story: "Story", pictures: Sequence[Picture], *, rate: float, labels_after: float = 1.0
 ) -> Iterator[Flow]:
-    """Send pictures to the endpoint while the block runs, and their labels some seconds after the answers."""
-    inputs = write_inputs(pictures, story.plot.classes)
+    """Send pictures to the endpoint while the block runs, and their labels some seconds after the answers.
+
+    They come in no order: files lie class by class, and callers do not.
+    """
+    inputs = write_inputs(random.sample(pictures, len(pictures)), story.plot.classes)
     command = [sys.executable, str(Path(__file__).with_name("traffic.py"))]
     command += ["--url", f"127.0.0.1:{story.port_base + 1}", "--inputs", str(inputs)]
     command += ["--endpoint", story.endpoint.removeprefix("endpoints/")]

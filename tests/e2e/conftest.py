@@ -18,6 +18,8 @@ for folder in (
 
 from laptop_platform import Platform, free_port_base  # noqa: E402
 from running import Keys  # noqa: E402
+from served import Taught, teach  # noqa: E402
+from slipway.client import Client  # noqa: E402
 
 
 @pytest.fixture
@@ -47,3 +49,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     yield running
     os.chdir(before)
     running.slipway("down")
+
+
+@pytest.fixture(scope="session")
+def taught(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Taught:
+    """Return what the platform was taught, once for all tests."""
+    with Client.local() as client:
+        return teach(client, tmp_path_factory.mktemp("taught"))

@@ -3,25 +3,21 @@
 `make test` walks back from 60 rows, `make campaign` from 1,000 (SLIPWAY_FULL_CAMPAIGN).
 """
 
-import io
 import os
 import random
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from laptop_platform import Platform
-from people import Person, Worker, hire, work
-from PIL import Image
-from slipway.client import Client, Item, pages
+from served import PEOPLE, Taught
+from slipway.client import Client, pages
 from slipway.client.lineage import impact, origin, parents
 from slipway.client.provenance import Link, way_back
-from slipway.labeling.v1 import labeling_pb2 as lab
 from slipway.monitoring.v1 import monitoring_pb2 as mon
 from slipway.rollout.v1 import rollout_pb2 as rol
 
@@ -29,9 +25,6 @@ FULL = bool(os.environ.get("SLIPWAY_FULL_CAMPAIGN"))
 pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(1800 if FULL else 600)]
 ROWS = 1000 if FULL else 60
 BATCH = 5
-LABELS = ["left", "right"]
-PEOPLE = (Person("lia", 0.0), Person("mio", 0.0))
-TASK = Path(__file__).parents[1] / "contract/training/halves.py"
 EVENTS_WITHIN_S = 60.0
 
 
@@ -40,84 +33,34 @@ class World:
     """What was made on the platform, and which version answered which row.
 
     Attributes:
-        name: Id of data set, model and endpoint.
+        name: Id of the endpoint.
+        dataset: Id of the data set.
         commit: The snapshot that both versions were trained on.
         versions: Two.
         answered: Version by the name of the predicted row.
     """
 
     name: str
+    dataset: str
     commit: str
     versions: tuple[str, ...]
     answered: dict[str, str]
 
 
-def halves(count: int) -> list[tuple[Item, np.ndarray]]:
-    """Return small grey images, a bright left or a bright right half; every second one has no label."""
-    draw = np.random.default_rng(3)
-    made = []
-    for index in range(count):
-        pixels = draw.integers(0, 90, (6, 6), dtype=np.uint8)
-        side = index % 2
-        pixels[:, 3 * side : 3 * side + 3] += 120
-        data = io.BytesIO()
-        Image.fromarray(pixels).save(data, "PNG")
-        label = "" if index % 4 < 2 else LABELS[side]
-        made.append((Item(key=f"{index:03d}.png", data=data.getvalue(), label=label), pixels))
-    return made
-
-
 @pytest.fixture(scope="module")
-def world(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Two versions, trained on a snapshot of two people's labels, answer 70 and 30 % of the calls."""
+def world(platform: Platform, taught: Taught) -> Iterator[World]:
+    """Two versions answer 70 and 30 % of the calls."""
     name = f"lineage-{uuid.uuid4().hex[:8]}"
-    folder = tmp_path_factory.mktemp("lineage")
-    (folder / "task.py").write_text(TASK.read_text())
-    images = halves(120)
     with Client.local() as client:
-        commit = labelled(client, name, [item for item, _ in images])
-        versions = tuple(trained(client, folder, name, commit, seed) for seed in (1, 2))
-        served(client, platform, name)
-        answered = asked(client, name, np.stack([pixels for _, pixels in images])[..., None])
+        served(client, platform, name, taught.name)
+        answered = asked(client, name, taught.images[..., None])
         wait_for_events(client, name, len(answered))
-        yield World(name, commit, versions, answered)
+        yield World(name, taught.name, taught.commit, taught.versions, answered)
         client.rollout.DeleteEndpoint(rol.DeleteEndpointRequest(name=f"endpoints/{name}", force=True))
 
 
-def labelled(client: Client, name: str, items: list[Item]) -> str:
-    """Let two people label what has no label; return the snapshot's commit."""
-    client.ingestion.CreateDataset(client.ingestion.request("CreateDataset", dataset_id=name))
-    upload = client.upload_examples(name, items, label_source="imports/halves")
-    first = client.commit(name, "half of it labelled", uploads=[upload.name]).name
-    schema = lab.LabelSchema(classification=lab.Classification(labels=LABELS), instructions="Which half?")
-    project = client.labeling.CreateProject(
-        lab.CreateProjectRequest(
-            project_id=name, project=lab.Project(dataset=f"datasets/{name}", schema=schema, overlap=2)
-        )
-    ).name
-    asked_for = lab.CreateTasksRequest(parent=project, dataset_commit=first, unlabelled_only=True)
-    client.labeling.CreateTasks(asked_for)
-    truth = {item.key: LABELS[index % 2] for index, item in enumerate(items)}
-    work([Worker(one, hire(client, one), project, truth, LABELS, seed=1) for one in PEOPLE])
-    client.labeling.ComputeConsensus(lab.ComputeConsensusRequest(parent=project))
-    wanted = lab.Snapshot(branch="main", message="labels of people")
-    snapshot = client.labeling.CreateSnapshot(lab.CreateSnapshotRequest(parent=project, snapshot=wanted))
-    *_, ended = client.watch_snapshot(snapshot.name)
-    assert ended.error == ""
-    return str(ended.commit)
-
-
-def trained(client: Client, folder: Path, name: str, commit: str, seed: int) -> str:
-    job = client.submit_training(
-        folder, entry_point="task.py:Halves", dataset_commit=commit, model=name, seed=seed
-    )
-    *_, ended = client.watch(job.name)
-    assert ended.error == ""
-    return str(ended.model_version)
-
-
-def served(client: Client, platform: Platform, name: str) -> None:
-    platform.slipway("endpoint", "create", name, "--model", name, "--capture", "all")
+def served(client: Client, platform: Platform, name: str, model: str) -> None:
+    platform.slipway("endpoint", "create", name, "--model", model, "--capture", "all")
     for version in ("v1", "v2"):
         platform.slipway("endpoint", "deploy", name, version)
     platform.slipway("endpoint", "split", name, "v1=70", "v2=30")
@@ -205,10 +148,13 @@ def test_a_captured_input_leads_forward_to_its_commit_and_that_back_to_who_label
 ) -> None:
     with Client.local() as client:
         wanted = mon.CaptureImport(
-            endpoint=f"endpoints/{world.name}", dataset=f"datasets/{world.name}", branch="caught", max_count=5
+            endpoint=f"endpoints/{world.name}",
+            dataset=f"datasets/{world.dataset}",
+            branch="caught",
+            max_count=5,
         )
         branch = client.ingestion.request(
-            "CreateBranch", parent=f"datasets/{world.name}", branch_id="caught", commit=world.commit
+            "CreateBranch", parent=f"datasets/{world.dataset}", branch_id="caught", commit=world.commit
         )
         client.ingestion.CreateBranch(branch)
         request = mon.CreateCaptureImportRequest(capture_import=wanted)

@@ -6,11 +6,10 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from laptop_platform import Platform
-from served import images, removed, running, serve, until
+from served import Taught, images, removed, running, serve, until
 from slipway.client import Client, SlipwayError
 from slipway.client.paging import pages
 from slipway.monitoring.v1 import monitoring_pb2 as mon
@@ -20,11 +19,11 @@ pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture
-def endpoint(platform: Platform, tmp_path: Path) -> Iterator[str]:
-    """Return an endpoint that serves one version, trained here, and captures all that it answers."""
+def endpoint(platform: Platform, taught: Taught) -> Iterator[str]:
+    """Return an endpoint that serves one version and captures all that it answers."""
     name = f"events-{uuid.uuid4().hex[:8]}"
     with Client.local() as client:
-        serve(client, platform, tmp_path, name)
+        serve(client, platform, name, taught.name)
         yield name
         removed(client, platform, name)
 
