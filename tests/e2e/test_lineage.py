@@ -53,7 +53,7 @@ def world(platform: Platform, taught: Taught) -> Iterator[World]:
     name = f"lineage-{uuid.uuid4().hex[:8]}"
     with Client.local() as client:
         served(client, platform, name, taught.name)
-        answered = asked(client, name, taught.images[..., None])
+        answered = asked(client, name, taught)
         wait_for_events(client, name, len(answered))
         yield World(name, taught.name, taught.commit, taught.versions, answered)
         client.rollout.DeleteEndpoint(rol.DeleteEndpointRequest(name=f"endpoints/{name}", force=True))
@@ -66,14 +66,15 @@ def served(client: Client, platform: Platform, name: str, model: str) -> None:
     platform.slipway("endpoint", "split", name, "v1=70", "v2=30")
 
 
-def asked(client: Client, name: str, images: np.ndarray) -> dict[str, str]:
-    """Ask about images (N, H, W, 1), some rows a call; return who answered, by the row's name."""
+def asked(client: Client, name: str, taught: Taught) -> dict[str, str]:
+    """Ask about images, some rows a call; return who answered, by the row's name."""
+    images = taught.images[..., None]
     answered: dict[str, str] = {}
     draw = np.random.default_rng(5)
     while len(answered) < 1.5 * ROWS:
         rows = images[draw.integers(0, len(images), BATCH)]
         answer = client.infer(name, {"image": rows})
-        version = f"models/{name}/versions/{answer.model_version}"
+        version = f"models/{taught.name}/versions/{answer.model_version}"
         answered |= {f"predictions/{answer.id}.{row}": version for row in range(BATCH)}
     return answered
 
