@@ -1,6 +1,7 @@
 """One platform per session in a folder of its own; keys, objects and sizes for the campaigns."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     yield running
     os.chdir(before)
     running.slipway("down")
+    data = (running.state / "pg").resolve()
+    if not data.is_relative_to(running.state.resolve()):  # below /var/tmp, where its account can enter
+        shutil.rmtree(data.parent)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,11 @@ class Platform:
     folder: Path
     port_base: int
 
+    @property
+    def state(self) -> Path:
+        """Its state folder."""
+        return self.folder / ".slipway"
+
     def slipway(self, *arguments: str, check: bool = True) -> Any:
         """Run the command line in the platform's folder; return what it prints with --json."""
         command = [sys.executable, "-m", "slipway.cli.main", *arguments, "--json"]

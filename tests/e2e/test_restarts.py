@@ -102,7 +102,7 @@ def asker(endpoint: str, versions: Counter[str], token: str, door: str) -> Calla
 
 def mesh_retries(platform: Platform, endpoint: str) -> int:
     """Return how often the mesh has tried a call to the endpoint again."""
-    port = Layout(platform.folder, platform.port_base).envoy_admin
+    port = Layout(platform.state, platform.port_base).envoy_admin
     page = httpx.get(f"http://127.0.0.1:{port}/stats?filter=upstream_rq_retry", timeout=10).text
     counts = re.findall(rf"^cluster\..*{endpoint}.*\.upstream_rq_retry: (\d+)$", page, re.M)
     assert counts
