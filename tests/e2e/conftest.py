@@ -40,9 +40,9 @@ def objects(s3: Any) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """Return a running platform; it is stopped at the end of the session."""
+    """Return a running platform; it is stopped after the last of these tests."""
     running = Platform(tmp_path_factory.mktemp("platform"), free_port_base())
     running.slipway("up", "--port-base", str(running.port_base))
     before = os.getcwd()
@@ -55,7 +55,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         shutil.rmtree(data.parent)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def taught(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Taught:
     """Return what the platform was taught, once for all tests."""
     with Client.local() as client:

@@ -80,6 +80,32 @@ def test_statements_that_the_connection_has_lost_are_prepared_again(database: Da
     assert counted.n == 0
 
 
+def test_one_of_them_that_was_lost_is_prepared_again_beside_the_others(database: Database) -> None:
+    steps = (ADD.values(name="rose", n=1), COUNT.values())
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        database.at_once(*steps, *steps)
+    with database.transaction() as connection:
+        connection.execute(text("DEALLOCATE count_rows"))
+
+    _, [counted] = database.at_once(*steps)
+
+    assert counted.n == 1
+
+
+def test_a_rollback_that_makes_psycopg_drop_statements_is_survived(database: Database) -> None:
+    for number in range(3):
+        with database.engine.connect() as connection:
+            for _ in range(8):  # often enough that psycopg prepares it, too
+                connection.execute(text("SELECT count(*) FROM stock"))
+            connection.execute(text("CREATE TEMPORARY TABLE passing (n int)"))
+            connection.execute(text("DROP TABLE passing"))
+            connection.rollback()
+        [[counted]] = database.at_once(COUNT.values())
+        database.at_once(ADD.values(name=str(number), n=1), COUNT.values())
+
+        assert counted.n == number
+
+
 def test_a_connection_that_died_is_unavailable_and_the_next_call_has_another(database: Database) -> None:
     database.at_once(COUNT.values())
     with database.engine.connect() as one, database.engine.connect() as other:

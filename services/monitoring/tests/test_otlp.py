@@ -8,7 +8,7 @@ from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 from slipway_monitoring.api.otlp import OtlpReceiver
-from slipway_monitoring.domain.spans import Span
+from slipway_monitoring.domain.spans import Span, TraceFilter
 from slipway_monitoring.usecases.traces import Traces
 
 TRACE, SPAN = bytes(range(16)), bytes(range(8))
@@ -177,5 +177,5 @@ def test_a_span_without_valid_ids_is_told_and_the_others_of_its_export_are_kept(
     assert answer.partial_success.rejected_spans == 1
     assert "id" in answer.partial_success.error_message
     assert kept(traces).operation == "work"
-    assert len(traces.list("", False, 0, "")[0]) == 1
+    assert len(traces.list(TraceFilter(), 0, "")[0]) == 1
     assert not exported(traces, otlp()).HasField("partial_success")

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from slipway_monitoring.domain.spans import prediction_of, trace_id_of, trace_of
+from slipway_monitoring.domain.spans import TraceFilter, prediction_of, trace_id_of, trace_of
 from slipway_monitoring.usecases.traces import Traces
 from slipway_runtime.errors import InvalidArgument, NotFound
 from span_maker import span, trace_id
@@ -71,7 +71,7 @@ def test_a_span_is_kept_as_it_came_and_only_once(traces: Traces) -> None:
 def test_receiving_nothing_is_no_trouble(traces: Traces) -> None:
     traces.receive([])
 
-    assert traces.list("", False, 0, "") == ([], "")
+    assert traces.list(TraceFilter(), 0, "") == ([], "")
 
 
 def test_a_prediction_is_found_by_any_of_its_rows(traces: Traces) -> None:
@@ -95,15 +95,15 @@ def test_traces_are_listed_newest_first_by_page_service_and_error(traces: Traces
             ]
         )
 
-    first, token = traces.list("part-1", False, 2, "")
-    second, end = traces.list("part-1", False, 2, token)
-    broken, _ = traces.list("gateway", True, 0, "")
+    first, token = traces.list(TraceFilter(service="part-1"), 2, "")
+    second, end = traces.list(TraceFilter(service="part-1"), 2, token)
+    broken, _ = traces.list(TraceFilter(service="gateway", errors_only=True), 0, "")
 
     assert [trace.trace_id for trace in (*first, *second)] == [trace_id(n) for n in (5, 3, 1)]
     assert end == ""
     assert [(trace.trace_id, trace.root) for trace in broken] == [(trace_id(3), "work of a")]
     with pytest.raises(InvalidArgument):
-        traces.list("part-0", False, 2, token)
+        traces.list(TraceFilter(service="part-0"), 2, token)
 
 
 def test_traces_that_began_at_once_are_all_listed_over_the_pages(traces: Traces) -> None:
@@ -111,7 +111,7 @@ def test_traces_that_began_at_once_are_all_listed_over_the_pages(traces: Traces)
 
     seen, token = [], ""
     while True:
-        page, token = traces.list("", False, 2, token)
+        page, token = traces.list(TraceFilter(), 2, token)
         seen += [trace.trace_id for trace in page]
         if not token:
             break
@@ -122,7 +122,7 @@ def test_traces_that_began_at_once_are_all_listed_over_the_pages(traces: Traces)
 def test_a_list_and_a_look_agree_on_a_trace(traces: Traces) -> None:
     traces.receive([span("a"), span("x", "?", at_ms=-3), span("b", "a", at_ms=4, error=True)])
 
-    (listed,), _ = traces.list("", False, 0, "")
+    (listed,), _ = traces.list(TraceFilter(), 0, "")
     whole = traces.get(listed.name)
 
     assert (listed.root, listed.error, listed.start_time) == (whole.root, whole.error, whole.start_time)
@@ -153,7 +153,7 @@ def test_edges_are_those_of_the_window(traces: Traces) -> None:
 
 
 def kept(traces: Traces) -> list[int]:
-    found, _ = traces.list("", False, 1000, "")
+    found, _ = traces.list(TraceFilter(), 1000, "")
     return sorted(int(trace.trace_id, 16) for trace in found)
 
 

@@ -144,7 +144,8 @@ def test_traces_are_listed_by_their_time_and_by_who_asked(monitoring: Service, s
     inner = Story(monitoring)
     inner.span("a-door", SERVER, inner.span("timed", SERVER))
     inner.export()
-    begin, moment = asked.start_time, timestamp_pb2.Timestamp()
+    begin = stub.GetTrace(pb.GetTraceRequest(name=asked.name)).start_time
+    moment = timestamp_pb2.Timestamp()
     moment.FromNanoseconds(begin.ToNanoseconds() + 1_000_000)
 
     def names(**wanted: Any) -> list[str]:

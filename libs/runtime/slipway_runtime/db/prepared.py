@@ -7,6 +7,7 @@ of their own: PostgreSQL runs what one message holds in order, and stops at the 
 
 import re
 from collections.abc import MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from psycopg.rows import namedtuple_row
 # Planned once without its values, and by its indexes: a plan that was made while a table was young reads it
 # whole for every row that is looked up, and stays when the table has grown, until statistics come.
 _PLANNING = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; "
+# psycopg drops all of a connection's statements after a rollback or some DDL, at a later call of its own: it
+# may be between our preparing one statement and the next.
+_DROPPED_AT_MOST = 2
 _FIELD = re.compile(r"(?<![:\w]):([a-z_]+)")
 
 
@@ -79,24 +83,23 @@ def run_at_once(
         begin: The SQL that begins the transaction: statements, each with its semicolon.
         steps: In order.
     """
-    try:
-        return _send(driver, info, begin, steps)
-    except psycopg.errors.InvalidSqlStatementName:  # psycopg drops all of a connection's after some DDL
-        info["prepared"].clear()
-        return _send(driver, info, begin, steps)
+    known: set[str] = info.setdefault("prepared", set())
+    for _ in range(_DROPPED_AT_MOST):
+        try:
+            return _send(driver, known, begin, steps)
+        except psycopg.errors.InvalidSqlStatementName:
+            known.clear()
+    return _send(driver, known, begin, steps)
 
 
 def _send(
-    driver: psycopg.Connection[Any],
-    info: MutableMapping[str, Any],
-    begin: str,
-    steps: Sequence[Step],
+    driver: psycopg.Connection[Any], known: set[str], begin: str, steps: Sequence[Step]
 ) -> list[list[Any]]:
-    _prepare(driver, info, steps)
     text = "; ".join(step.statement.execution for step in steps)
     values = [value for step in steps for value in step.values]
     driver.autocommit = True  # the message begins and commits by itself
     try:
+        _prepare(driver, known, steps)
         cursor = psycopg.ClientCursor(driver, row_factory=namedtuple_row)
         cursor.execute(f"{begin}{_PLANNING}{text}; COMMIT".encode(), values)
         rows = [found.fetchall() for found in cursor.results() if found.rownumber is not None]
@@ -110,9 +113,8 @@ def _send(
     return rows
 
 
-def _prepare(driver: psycopg.Connection[Any], info: MutableMapping[str, Any], steps: Sequence[Step]) -> None:
-    known: set[str] = info.setdefault("prepared", set())
+def _prepare(driver: psycopg.Connection[Any], known: set[str], steps: Sequence[Step]) -> None:
     for statement in (step.statement for step in steps if step.statement.name not in known):
-        driver.execute(statement.preparation.encode(), prepare=False)
-        driver.commit()  # it outlives the transaction, and even a rollback; the name is known from here on
+        with suppress(psycopg.errors.DuplicatePreparedStatement):  # not all were dropped
+            driver.execute(statement.preparation.encode(), prepare=False)
         known.add(statement.name)

@@ -13,8 +13,8 @@ from slipway_monitoring.store.rows import Rows
 MAX_EDGE_SPANS = 200_000
 # Traces with a span in the time asked for, by the index over start_time; those that began earlier go later.
 _AMONG = (
-    "WHERE trace_id IN (SELECT trace_id FROM spans WHERE (:service = '' OR service = :service) "
-    "AND start_time >= coalesce(CAST(:begin AS timestamptz), '-infinity') "
+    "WHERE trace_id IN (SELECT trace_id FROM spans "
+    "WHERE start_time >= coalesce(CAST(:begin AS timestamptz), '-infinity') "
     "AND start_time < coalesce(CAST(:end AS timestamptz), 'infinity'))"
 )
 
