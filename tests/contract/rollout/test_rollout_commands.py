@@ -12,7 +12,7 @@ from slipway.cli.main import app
 from typer.testing import CliRunner
 
 Run = Callable[..., Any]
-GOOD = Behaviour()
+GOOD = Behaviour(accuracy=1.0)
 QUICK = ("--step", "shadow:1s:5", "--step", "50:1s:5", "--step", "100:1s:5")
 ENDLESS = ("--step", "50:1h:1000000", "--step", "100")
 
