@@ -137,7 +137,11 @@ def told(story: "Story") -> None:
         for part in parts:
             took = (part.end_time.ToDatetime() - part.ready_time.ToDatetime()).total_seconds()
             step.figures |= {f"{part.step}_s": took}
-            story.steps.console.print(f"   {took:6.1f} s  {part.step}  {', '.join(part.output_names)}")
+            made = [
+                *part.output_names[:1],
+                *([f"and {more} more"] if (more := len(part.output_names) - 1) > 0 else []),
+            ]
+            story.steps.console.print(f"   {took:6.1f} s  {part.step}  {' '.join(made)}")
         asked = _asked_from_outside(story)
         step.figures |= {"runs_of_the_alert": len([r for r in runs.pipeline_runs if r.trigger_source])}
         step.figures |= {f"asked_{call.rpartition('/')[2]}": count for call, count in asked.items()}
