@@ -20,6 +20,7 @@ from slipway_local.processes import inherited
 
 SUPERVISOR = "supervisor"
 _POLL_S = 0.1
+_DYING_S = 1.0
 _STOPS_WITHIN_S = 60.0
 Report = Callable[[dict[str, Any]], None]
 
@@ -270,10 +271,13 @@ def _with_needs(layout: Layout, only: Sequence[str]) -> list[str]:
 
 
 def _ports_free(layout: Layout, only: Sequence[str]) -> None:
-    busy = ports.taken(uses(layout, only))
-    if busy:
-        lines = "; ".join(str(one) for one in busy[:5])
-        raise PortTaken(f"{lines}: stop it, or choose another --port-base (now {layout.port_base})")
+    """Check the ports; a process of ours that is dying has them for a moment and no marks any more."""
+    stop_at = time.monotonic() + _DYING_S
+    while busy := ports.taken(uses(layout, only)):
+        if time.monotonic() > stop_at:
+            lines = "; ".join(str(one) for one in busy[:5])
+            raise PortTaken(f"{lines}: stop it, or choose another --port-base (now {layout.port_base})")
+        time.sleep(_POLL_S)
 
 
 def uses(layout: Layout, only: Sequence[str] = ()) -> dict[int, str]:

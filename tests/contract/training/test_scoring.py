@@ -398,13 +398,13 @@ def test_without_the_fence_a_lost_attempt_is_found_writing(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     disturbance = Disturbance(stub, lambda: start_worker("unfenced_scoring"), 0)
-    for _ in range(4):  # a job may end before it is stalled
+    for _ in range(8):  # a job may end before it is stalled, and the lost attempt before it writes
         job = ask(max_attempts=20)
         disturbance.run(job.name, ["stall"])
-        if disturbance.done:
+        found = audit(stub, training_settings["database_url"], job.name, undisturbed)
+        if found.stale_parts:
             break
 
-    found = audit(stub, training_settings["database_url"], job.name, undisturbed)
     assert "stall" in disturbance.done
     assert found.stale_parts, found
 
