@@ -167,7 +167,7 @@ def _ended(story: "Story", name: str) -> pip.PipelineRun:
 def _asked_from_outside(story: "Story") -> Counter[str]:
     """Return what was asked of the services through the door while the light was low, by their traces."""
     lowered = next(step for step in story.steps.done if step.name == "the lamp fades")
-    request = mon.ListTracesRequest(root_service="ingress", page_size=1000)
+    request = mon.ListTracesRequest(root_service="ingress")
     request.start_time.FromNanoseconds(int(1e9 * lowered.figures["begin"]))
     request.end_time.FromNanoseconds(int(1e9 * lowered.figures["end"]))
     asked: Counter[str] = Counter()

@@ -1,6 +1,5 @@
 """`slipway monitor accept`: what an endpoint sees now becomes what it is compared with."""
 
-import uuid
 from typing import Annotated, Any
 
 import typer
@@ -25,8 +24,7 @@ def accept(
     """Make a report's window the reference of its version here; drift alerts of the version are resolved."""
     client, monitor = connect(), resource("monitors", endpoint.removeprefix("endpoints/"))
     name = f"{monitor}/driftReports/{_id(report)}" if report else _newest_drifted(client, monitor)
-    request = mon.AcceptDriftRequest(name=name, reason=reason, request_id=str(uuid.uuid4()))
-    made = client.monitoring.AcceptDrift(request)
+    made = client.monitoring.AcceptDrift(mon.AcceptDriftRequest(name=name, reason=reason))
     if as_json:
         print_json(made)
         return
