@@ -43,7 +43,7 @@ demo: setup ## Start the platform and run the digits story.
 	@$(BIN)/slipway demo digits
 
 test: setup ## Run all tests: what CI runs.
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --reruns 1
 
 lint: setup ## Check style, import directions and protos.
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/python -m pytest -q tests/house

@@ -1,4 +1,4 @@
-"""For all tests: files stay on one worker, the longest begin, and what did not run is said loudly."""
+"""For all tests: files stay on one worker, the longest begin, and what passed at a second try is said loudly."""
 
 from typing import Any
 
@@ -15,7 +15,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Add a warning when tests of pages were skipped because no browser is installed."""
+    """Show why tests failed at their first try, and warn when those of pages did not run."""
+    for one in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"FAILED AT ITS FIRST TRY: {one.nodeid}", sep="_", red=True)
+        terminalreporter.write_line(one.longreprtext)
     skipped = [one for one in terminalreporter.stats.get("skipped", []) if "NO BROWSER" in str(one.longrepr)]
     if skipped:
         text = f"WARNING: {len(skipped)} tests of the labelling page did NOT run: no Chromium is installed"
