@@ -1,4 +1,4 @@
-"""For all tests: files stay on one worker, the longest begin, and what passed at a second try is said loudly."""
+"""For all tests: files stay on one worker, platforms begin; second tries and skipped pages are said loudly."""
 
 from typing import Any
 
