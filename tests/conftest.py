@@ -1,4 +1,4 @@
-"""For all tests: files stay on one worker, platforms begin; second tries and skipped pages are said loudly."""
+"""For all tests: a file stays on one worker, platforms begin; second tries and skips are said loudly."""
 
 from typing import Any
 
