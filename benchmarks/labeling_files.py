@@ -28,6 +28,8 @@ import psycopg
 import psycopg.types.json
 from measuring.figures import keep, ratios, spread, table
 from measuring.processes import workplace
+from slipway.ingestion.v1 import ingestion_pb2 as ing
+from slipway.ingestion.v1 import ingestion_pb2_grpc
 from slipway.labeling.v1 import labeling_pb2 as pb
 from slipway.labeling.v1 import labeling_pb2_grpc
 from slipway_local.testing import PostgresServer, Running
@@ -243,15 +245,32 @@ def measure(contestant: Contestant, *, check: bool) -> Measure:
     return Measure(contestant.name, between - began, ended - between)
 
 
+def started(module: str, keys: Keys, ends: contextlib.ExitStack, **settings: str) -> Service:
+    """Return a running service that is stopped at the end."""
+    service = Service(module, keys, **settings)
+    ends.callback(service.stop)
+    return service.migrate().start()
+
+
 def start_all(folder: Path, arguments: argparse.Namespace, ends: contextlib.ExitStack) -> list[Contestant]:
     """Start the servers and make the contestants."""
     running = Running()
     ends.callback(running.stop)
-    postgres, keys = PostgresServer(running.start()), Keys(folder / "keys")
+    servers = running.start()
+    postgres, keys = PostgresServer(servers), Keys(folder / "keys")
     url = postgres.fresh_database()
-    service = Service("slipway_labeling.main", keys, database_url=url, ingestion="127.0.0.1:9")
-    ends.callback(service.stop)
-    service.migrate().start()
+    store = {
+        "s3_endpoint": servers.s3_endpoint,
+        "s3_access_key": servers.s3_access_key,
+        "s3_secret_key": servers.s3_secret_key,
+        "s3_bucket": "files",
+    }
+    ingestion = started("slipway_ingestion.main", keys, ends, database_url=postgres.fresh_database(), **store)
+    with ingestion.channel(keys.user()) as opened:
+        dataset = ing.CreateDatasetRequest(dataset_id=DATASET.partition("/")[2])
+        ingestion_pb2_grpc.IngestionServiceStub(opened).CreateDataset(dataset)
+    asks = {"ingestion": ingestion.address, "token_file": keys.service_file("labeling")}
+    service = started("slipway_labeling.main", keys, ends, database_url=url, **asks)
     ours = Labeling(service, keys.user(), file_of(arguments.tasks, arguments.people), ends)
     ours.begin()
     ours.put()

@@ -234,6 +234,12 @@ def _update_endpoint(stub: Stub, endpoint: Message, text: str) -> Message:
     return stub.UpdateEndpoint(rol.UpdateEndpointRequest(endpoint=changed, update_mask=mask))
 
 
+def _labeling(channel: Any, fixture: Callable[[str], Any]) -> Any:
+    """Return labeling's stub, with a data set for projects."""
+    fixture("a_commit")
+    return lab_grpc.LabelingServiceStub(channel)
+
+
 def _create_project(stub: Stub, id: str, request_id: str, text: str) -> Message:
     schema = lab.LabelSchema(classification=lab.Classification(labels=["rose", "tulip"]))
     project = lab.Project(display_name=text, dataset="datasets/battery", schema=schema)
@@ -349,7 +355,7 @@ RESOURCES = [
     Resource(
         "labelling project",
         "labeling",
-        lambda channel, _: lab_grpc.LabelingServiceStub(channel),
+        _labeling,
         missing="labelingProjects/flowerz",
         neighbour="flowers",
         reason="PROJECT_NOT_FOUND",

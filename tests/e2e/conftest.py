@@ -17,10 +17,11 @@ for folder in (
 ):  # fmt: skip
     sys.path.insert(0, str(folder))
 
-from laptop_platform import Platform, free_port_base  # noqa: E402
+from laptop_platform import Platform  # noqa: E402
 from running import Keys  # noqa: E402
 from served import Taught, teach  # noqa: E402
 from slipway.client import Client  # noqa: E402
+from slipway_local.testing_ports import free_port_base  # noqa: E402
 
 
 @pytest.fixture

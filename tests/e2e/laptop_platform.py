@@ -1,16 +1,11 @@
 """A platform that a test runs in a folder of its own."""
 
 import json
-import secrets
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from slipway_local.layout import Layout
-from slipway_local.ports import is_free
-from slipway_local.programs import port_uses
 
 
 @dataclass(frozen=True)
@@ -36,12 +31,3 @@ class Platform:
                 f"{arguments} ended with {result.returncode}:\n{result.stdout}{result.stderr}"
             )
         return json.loads(result.stdout) if result.stdout.strip() else {}
-
-
-def free_port_base() -> int:
-    """Return a base whose ports are all free, those of pods too."""
-    while True:
-        base = 30_000 + 200 * secrets.randbelow(10)
-        ports = [*port_uses(Layout(Path(), base)), *range(base, base + 160)]
-        if all(is_free(port) for port in ports):
-            return base

@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -24,7 +23,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from slipway_local.servers import HOST, ObjectServer, Postgres, Server, Valkey
+from slipway_local.servers import ObjectServer, Postgres, Server, Valkey
+from slipway_local.testing_ports import free_ports
 
 CONFIG = "SLIPWAY_TEST_SERVERS"
 
@@ -100,7 +100,7 @@ class Running:
 
     def start(self) -> TestServers:
         """Start all three side by side, wait until they serve."""
-        ports = _free_ports(6)
+        ports = free_ports(6)
         password = secrets.token_hex(8)
         postgres = Postgres(self._folder / "pg", ports[0], password, max_connections=400)
         valkey = Valkey("valkey", self._folder / "valkey", ports[1], password)
@@ -161,7 +161,7 @@ class MortalValkey:
     """A Valkey of one test, which may kill it and start it again on its port, with its data."""
 
     def __init__(self, folder: Path) -> None:
-        spec = Valkey("valkey", folder, _free_ports(1)[0], secrets.token_hex(8))
+        spec = Valkey("valkey", folder, free_ports(1)[0], secrets.token_hex(8))
         self.url = spec.url
         self._server = spec.prepare()
         self._process: subprocess.Popen[bytes] | None = None
@@ -184,21 +184,6 @@ class MortalValkey:
 
 def _roomy() -> str:
     return "/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return free ports whose sum with 10000 is a port, too (SeaweedFS's gRPC), below the ephemeral range."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = 12_000 + secrets.randbelow(10_000)
-        if port not in ports and all(_is_free(candidate) for candidate in (port, port + 10_000)):
-            ports.append(port)
-    return ports
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) != 0
 
 
 @pytest.fixture(scope="session")

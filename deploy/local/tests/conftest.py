@@ -1,6 +1,5 @@
 """Platforms and supervisors in temporary folders, at ports that are free."""
 
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,21 +7,13 @@ from pathlib import Path
 import pytest
 from slipway_local import platform, stand_ins
 from slipway_local.layout import Layout
-from slipway_local.ports import is_free
-
-
-def free_base() -> int:
-    """Return a port base whose ports are free, SeaweedFS's gRPC ports too."""
-    while True:
-        base = 21_000 + 200 * secrets.randbelow(5)
-        if all(is_free(port) for port in (*range(base, base + 80), *range(base + 10_007, base + 10_011))):
-            return base
+from slipway_local.testing_ports import free_port_base
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Iterator[Layout]:
     """Return the layout of a new platform; data that had to lie elsewhere are removed."""
-    made = Layout(tmp_path / ".slipway", free_base())
+    made = Layout(tmp_path / ".slipway", free_port_base())
     made.make_folders()
     yield made
     if made.folder("pg").is_symlink():

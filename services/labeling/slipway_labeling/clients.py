@@ -55,6 +55,15 @@ class Ingestion:
         service = ing.DESCRIPTOR.services_by_name["IngestionService"]
         self._stub = ing_grpc.IngestionServiceStub(channels.to(address, service, timeout_s=CALL_S))
 
+    def check_dataset(self, dataset: str) -> None:
+        """Do nothing if there is a data set of that name.
+
+        Raises:
+            NotFound: There is none; near matches are named (DATASET_NOT_FOUND).
+        """
+        with _errors():
+            self._stub.GetDataset(ing.GetDatasetRequest(name=dataset))
+
     def head(self, dataset: str, branch: str) -> str:
         """Return the name of the commit that a branch points at.
 

@@ -42,7 +42,7 @@ def serve(settings: Settings) -> None:
     )
     maker = Sweeper(database, "labeling.snapshots", settings.snapshot_interval_s, errands.sweep)
     servicer = Servicer(
-        projects=Projects(database=database),
+        projects=Projects(database=database, ingestion=ingestion),
         tasks=Tasks(database=database, ingestion=ingestion),
         work=work,
         reviews=Reviews(database=database),

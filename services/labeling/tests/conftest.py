@@ -30,6 +30,10 @@ class Flowers:
 
     keys = [f"p{number:02d}" for number in range(12)]
 
+    def check_dataset(self, dataset: str) -> None:
+        if dataset != "datasets/flowers":
+            raise NotFound.of("DATASET_NOT_FOUND", "data set", dataset, ["datasets/flowers"])
+
     def head(self, dataset: str, branch: str) -> str:
         if (dataset, branch) != ("datasets/flowers", "main"):
             raise NotFound("DATASET_NOT_FOUND", f"there is no branch {dataset}/branches/{branch}")
@@ -78,7 +82,7 @@ def _engineer() -> Iterator[None]:
 
 @pytest.fixture
 def projects(database: Database) -> Projects:
-    return Projects(database=database)
+    return Projects(database=database, ingestion=Flowers())  # type: ignore[arg-type]
 
 
 @pytest.fixture

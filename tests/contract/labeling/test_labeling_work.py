@@ -45,6 +45,18 @@ def test_what_ingestion_has_not_is_not_found(house: Any, refused: Refused, field
     assert error.reason == "DATASET_NOT_FOUND"
 
 
+def test_a_project_of_an_unknown_data_set_is_refused(house: Any, refused: Refused) -> None:
+    schema = pb.LabelSchema(classification=pb.Classification(labels=["rose", "tulip"]))
+    asked = pb.CreateProjectRequest(
+        project_id="misspelt", project=pb.Project(dataset="datasets/labelled", schema=schema)
+    )
+
+    error = refused(lambda: house.as_("eva", "engineer").CreateProject(asked))
+
+    assert isinstance(error, NotFound)
+    assert (error.reason, "'labeled'" in error.message) == ("DATASET_NOT_FOUND", True)
+
+
 def test_an_answer_comes_back_as_it_was_given(house: Any) -> None:
     name, ann = house.project(multiple=True), house.as_("ann")
     held = house.claimed(ann, name)

@@ -13,7 +13,7 @@ from kubernetes import client as kubernetes
 from kubernetes.client.exceptions import ApiException
 from slipway_local.credentials import _public, service_token
 from slipway_local.kubeapi import KubernetesApi
-from slipway_local.testing import _free_ports
+from slipway_local.testing_ports import free_port
 
 NAMESPACE = "slipway-models"
 ISTIO = ("networking.istio.io", "v1", NAMESPACE)
@@ -27,7 +27,7 @@ class Cluster:
         self.key = Ed25519PrivateKey.generate()
         self.jwks = folder / "jwks.json"
         self.jwks.write_text(json.dumps({"keys": [_public("platform", self.key)]}))
-        (self.port,) = _free_ports(1)
+        self.port = free_port()
         self.api = self.start()
 
     def start(self) -> KubernetesApi:

@@ -7,6 +7,7 @@ from slipway_runtime.db import Database, PageToken, Repeat, page_size
 from slipway_runtime.errors import Aborted, AlreadyExists, InvalidArgument, NotFound
 from sqlalchemy import Connection
 
+from slipway_labeling.clients import Ingestion
 from slipway_labeling.domain.names import check_id, joined, project_of
 from slipway_labeling.domain.projects import Project, ProjectSpec, check_spec, next_schema
 from slipway_labeling.store.projects import ProjectStore
@@ -16,20 +17,27 @@ CHANGEABLE = frozenset(field.name for field in fields(ProjectSpec)) - {"dataset"
 
 
 class Projects:
-    """The verbs over projects."""
+    """The verbs over projects.
 
-    def __init__(self, *, database: Database) -> None:
+    Args:
+        database: Of labeling.
+        ingestion: Knows which data sets there are.
+    """
+
+    def __init__(self, *, database: Database, ingestion: Ingestion) -> None:
         self._database = database
+        self._ingestion = ingestion
 
     def create(self, id: str, spec: ProjectSpec, repeat: Repeat) -> Project:
         """Create a project.
 
         Raises:
             AlreadyExists: The id is taken.
+            NotFound: There is no such data set (DATASET_NOT_FOUND).
         """
         creator = allow(MANAGE).subject
         check_id("project_id", id)
-        check_spec(spec)
+        self._ingestion.check_dataset(check_spec(spec).dataset)
         first = replace(spec, schema=replace(spec.schema, version=1))
         with self._database.transaction() as connection:
 

@@ -10,7 +10,6 @@ from slipway.cli.labeling.schema import pause_rule, read_schema, refused
 from slipway.cli.output import AsJson, Limit, print_facts, print_json, print_table, when
 from slipway.cli.platform_client import connect, datasets
 from slipway.client import Client, pages, resource
-from slipway.ingestion.v1 import ingestion_pb2 as ing
 from slipway.labeling.v1 import labeling_pb2 as lab
 
 app = typer.Typer(no_args_is_help=True, help="Labelling projects: what is asked, of whom, how often.")
@@ -57,7 +56,6 @@ def create(
     project, _ = _said(title, overlap, lease, gold, prelabel, pause, method, asked)
     project.dataset = resource("datasets", dataset)
     client = connect()
-    client.ingestion.GetDataset(ing.GetDatasetRequest(name=project.dataset))  # refuses a misspelt one
     request = lab.CreateProjectRequest(project_id=name, project=project)
     made = client.labeling.CreateProject(request)
     print_json(made) if as_json else print_project(client, made)
