@@ -1,6 +1,8 @@
 """Deployments become processes: with a program that answers gRPC health as its command."""
 
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from slipway_local import probes
 from slipway_local.layout import Layout
 from slipway_local.pods import PodEndpoint, Pods
 from slipway_local.ports import is_free
@@ -96,7 +99,7 @@ class Loop:
             most_orphan_bytes=1000,
         )
 
-    def until(self, condition: Callable[[], bool], within_s: float = 30.0) -> None:
+    def until(self, condition: Callable[[], bool], within_s: float = 120.0) -> None:
         """Turn until the condition holds."""
         stop_at = time.monotonic() + within_s
         while not condition():
@@ -117,8 +120,9 @@ class Loop:
 
 
 @pytest.fixture
-def loop(layout: Layout) -> Iterator[Loop]:
-    """Return pods that are stopped after the test."""
+def loop(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
+    """Return pods that are stopped after the test; one that is slow to answer a probe is not dead."""
+    monkeypatch.setattr(probes, "_TIMEOUT_S", 60.0)
     made = Loop(layout)
     yield made
     while not made.pods.stop():
@@ -154,10 +158,14 @@ def test_a_killed_pod_loses_its_traffic_at_once_and_comes_back(loop: Loop) -> No
     loop.objects.put("flowers-v1")
     loop.until(lambda: len(loop.routed) == 1)
 
-    psutil.Process(loop.processes()[0]["pid"]).kill()
-    loop.until(lambda: not loop.routed, within_s=2)
+    pid = loop.processes()[0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it is dead, and the loop has not seen it yet
+    loop.pods.tick(lambda name: True)
+    after_one_turn = loop.routed
     loop.until(lambda: len(loop.routed) == 1)
 
+    assert after_one_turn == []
     assert loop.processes()[0]["restarts"] == 1
 
 
@@ -216,8 +224,9 @@ def test_a_pod_that_never_serves_is_reported_with_its_trouble(loop: Loop) -> Non
         return any(one.get("reason") == "ProgressDeadlineExceeded" for one in conditions)
 
     loop.until(late)
+    loop.until(lambda: "exit code 1" in json.dumps(loop.status("flowers-v1")))
 
-    assert "exit code 1" in json.dumps(loop.status("flowers-v1"))
+    assert late()
     assert loop.routed == []
 
 

@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
+from slipway_local import processes
 from slipway_local.layout import Layout
 from slipway_local.processes import Program, State
 from slipway_local.servers import Server
@@ -27,7 +27,7 @@ def script(
     ready: Callable[[], bool] = lambda: True,
     after: Sequence[str] = (),
     once: bool = False,
-    stop_within_s: float = 5.0,
+    stop_within_s: float = 60.0,
 ) -> Program:
     """Return a program that is a few lines of Python."""
     command = (sys.executable, "-S", "-c", code)
@@ -41,7 +41,7 @@ class Turning:
     def __init__(self, layout: Layout, programs: Sequence[Program]) -> None:
         self.supervisor = Supervisor(layout=layout, programs=programs)
 
-    def until(self, condition: Callable[[], bool], within_s: float = 20.0) -> None:
+    def until(self, condition: Callable[[], bool], within_s: float = 90.0) -> None:
         """Run the loop until the condition holds, or fail after a while."""
         late = threading.Event()
         timer = threading.Timer(within_s, late.set)
@@ -100,15 +100,14 @@ def test_a_step_that_runs_once_is_done_when_it_ends_well(turning: Make) -> None:
 
 def test_a_program_that_ends_is_started_again_with_growing_pauses(turning: Make, tmp_path: Path) -> None:
     journal = tmp_path / "starts"
-    code = f"import time\nopen({str(journal)!r}, 'a').write(f'{{time.time()}}\\n')"
+    code = f"import time\nopen({str(journal)!r}, 'a').write(f'{{time.monotonic()}}\\n')"
     loop = turning(script("weak", code))
 
     loop.until(lambda: loop.supervisor.processes["weak"].restarts >= 4)
 
     starts = [float(line) for line in journal.read_text().split()]
     pauses = [b - a for a, b in itertools.pairwise(starts)]
-    assert pauses == sorted(pauses)
-    assert pauses[-1] - pauses[0] > 0.5
+    assert [pause >= 0.25 * 2**n for n, pause in enumerate(pauses[:3])] == [True] * 3
 
 
 def test_a_killed_program_comes_back_under_another_id(turning: Make) -> None:
@@ -131,10 +130,8 @@ def test_a_program_that_ignores_sigterm_is_killed(turning: Make, tmp_path: Path)
     loop.until(lambda: process.state is State.READY)
     pid = process.pid
 
-    began = time.monotonic()
     loop.supervisor.stop()
 
-    assert time.monotonic() - began < 5
     assert not psutil.pid_exists(pid)
 
 
@@ -178,12 +175,14 @@ def ask(layout: Layout, *names: str) -> None:
         (layout.restarts / f"{name}.1").touch()
 
 
-def journalling(journal: Path, name: str, ends_in_s: float = 0.0) -> str:
-    """Return the code of a program that writes down when it starts and when it was asked to end."""
+def journalling(journal: Path, name: str, ends_after: str = "") -> str:
+    """Return the code of a program that writes down when it starts and when it ends: after another, if named."""
+    wanted = f"end {ends_after}\n" if ends_after else ""
     return (
         "import signal, sys, time\n"
         f"def say(what): open({str(journal)!r}, 'a').write(f'{{what}} {name}\\n')\n"
-        f"def end(*_):\n time.sleep({ends_in_s}); say('end'); sys.exit(3)\n"
+        f"def may_end(): return {wanted!r} in open({str(journal)!r}).read()\n"
+        "def end(*_):\n while not may_end(): time.sleep(0.02)\n say('end'); sys.exit(3)\n"
         f"signal.signal(15, end)\nsay('start')\n{FOREVER}"
     )
 
@@ -198,32 +197,28 @@ def test_a_program_that_is_asked_to_restart_ends_in_order_and_it_is_no_crash(
     before = one.pid
 
     ask(layout, "one")
-    began = time.monotonic()
     loop.until(lambda: one.restarts_asked == 1 and one.state is State.READY)
-    took_s = time.monotonic() - began
     loop.until(lambda: len(journal.read_text().splitlines()) == 3)
 
     assert journal.read_text().splitlines() == ["start one", "end one", "start one"]
     assert (one.restarts, one.pid != before, list(layout.restarts.iterdir())) == (0, True, [])
-    assert took_s < 2
 
 
 def test_a_program_that_pauses_after_crashes_is_started_at_once_when_asked(
-    turning: Make, layout: Layout, tmp_path: Path
+    turning: Make, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(processes, "_FIRST_PAUSE_S", 3600.0)
     flag = tmp_path / "flag"
     code = f"import os, sys\nif not os.path.exists({str(flag)!r}): sys.exit(1)\n{FOREVER}"
     loop = turning(script("weak", code, ready=flag.exists))
     weak = loop.supervisor.processes["weak"]
-    loop.until(lambda: weak.restarts == 4 and weak.state is State.BACKOFF)  # pauses 2 s now
+    loop.until(lambda: weak.restarts == 1 and weak.state is State.BACKOFF)
 
     flag.touch()
     ask(layout, "weak")
-    began = time.monotonic()
     loop.until(lambda: weak.state is State.READY)
 
-    assert time.monotonic() - began < 1.5
-    assert (weak.restarts, weak.trouble) == (4, "")
+    assert (weak.restarts, weak.trouble) == (1, "")
 
 
 def test_a_program_that_does_not_end_when_asked_to_restart_is_killed_and_started(
@@ -265,20 +260,20 @@ def test_programs_that_are_restarted_together_stop_and_start_in_their_order(
 
     first = script("first", journalling(journal, "first"), ready=started("first"))
     step = script("step", "", once=True, after=["first"])
-    slow = script("slow", journalling(journal, "slow", 0.5), ready=started("slow"), after=["step"])
+    slow = script("slow", journalling(journal, "slow", "quick"), ready=started("slow"), after=["step"])
     quick = script("quick", journalling(journal, "quick"), ready=started("quick"), after=["step"])
     loop = turning(first, step, slow, quick)
-    processes = loop.supervisor.processes
-    loop.until(lambda: all(loop.supervisor.ready(name) for name in processes))
+    made = loop.supervisor.processes
+    loop.until(lambda: all(loop.supervisor.ready(name) for name in made))
 
     ask(layout, "first", "slow", "quick")
-    loop.until(lambda: all(processes[name].restarts_asked for name in ("first", "slow", "quick")))
-    loop.until(lambda: all(loop.supervisor.ready(name) for name in processes))
+    loop.until(lambda: all(made[name].restarts_asked for name in ("first", "slow", "quick")))
+    loop.until(lambda: all(loop.supervisor.ready(name) for name in made))
 
     found = journal.read_text().splitlines()[3:]
     assert found[:4] == ["end quick", "end slow", "end first", "start first"]
     assert sorted(found[4:]) == ["start quick", "start slow"]
-    assert {processes[name].restarts for name in processes} == {0}
+    assert {process.restarts for process in made.values()} == {0}
 
 
 def test_a_step_that_was_done_is_done_again_when_asked(turning: Make, layout: Layout, tmp_path: Path) -> None:

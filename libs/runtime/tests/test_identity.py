@@ -1,6 +1,7 @@
 """Keys from a URL: read when they must be, and no call waits for a source that is away."""
 
 import json
+import math
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,7 +59,8 @@ def test_a_source_that_is_away_is_asked_now_and_then_while_the_known_keys_serve(
     keys = KeySet(source.url)
     assert keys.key("one") is not None
     monkeypatch.setattr(identity, "_KEYS_FRESH_S", 0.0)
-    monkeypatch.setattr(keys, "_tried_at", 0.0)
+    monkeypatch.setattr(identity, "_KEYS_RETRY_S", 3600.0)
+    monkeypatch.setattr(keys, "_tried_at", -math.inf)
     source.status = 503
 
     found = [keys.key("one") for _ in range(50)]
@@ -67,7 +69,10 @@ def test_a_source_that_is_away_is_asked_now_and_then_while_the_known_keys_serve(
     assert source.asked == 2
 
 
-def test_an_unknown_key_makes_no_caller_ask_the_source_more_often(source: Source) -> None:
+def test_an_unknown_key_makes_no_caller_ask_the_source_more_often(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_KEYS_RETRY_S", 3600.0)
     keys = KeySet(source.url)
 
     assert {keys.key("other") for _ in range(50)} == {None}

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from slipway_runtime import deadline
 from slipway_runtime.db import Database, Prepared
+from slipway_runtime.db import database as module
 from slipway_runtime.errors import DeadlineExceeded, Unavailable, Unstorable
 from sqlalchemy import text
 
@@ -48,7 +49,7 @@ def test_a_step_that_fails_undoes_all_and_the_next_transaction_is_whole(database
 
 def test_a_step_gets_no_more_time_than_the_call_has_left(database: Database) -> None:
     with deadline.within(0.3), pytest.raises(DeadlineExceeded):
-        database.at_once(ADD.values(name="rose", n=1), SLEEP.values(seconds=5.0))
+        database.at_once(ADD.values(name="rose", n=1), SLEEP.values(seconds=60.0))
 
     [[counted]] = database.at_once(COUNT.values())
     assert counted.n == 0
@@ -106,7 +107,10 @@ def test_a_rollback_that_makes_psycopg_drop_statements_is_survived(database: Dat
         assert counted.n == number
 
 
-def test_a_connection_that_died_is_unavailable_and_the_next_call_has_another(database: Database) -> None:
+def test_a_connection_that_died_is_unavailable_and_the_next_call_has_another(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FRESH_S", 3600.0)  # else one that rested is pinged first
     database.at_once(COUNT.values())
     with database.engine.connect() as one, database.engine.connect() as other:
         pid = one.execute(text("SELECT pg_backend_pid()")).scalar_one()
@@ -133,6 +137,6 @@ def test_a_step_after_a_lock_sees_what_was_committed_until_the_lock_was_had(data
         waiter.start()
         waiter.join(0.3)
         connection.execute(text("INSERT INTO stock VALUES ('tulip', 1)"))
-    waiter.join(5)
+    waiter.join(60)
 
     assert found == [2]

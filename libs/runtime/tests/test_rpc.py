@@ -41,7 +41,7 @@ class Keys:
         self.jwks = folder / "jwks.json"
         self.jwks.write_text(json.dumps({"keys": [{**public, "kid": "one", "alg": "EdDSA"}]}))
 
-    def token(self, subject: str, *, expires_in_s: float = 60, **claims: Any) -> str:
+    def token(self, subject: str, *, expires_in_s: float = 3600, **claims: Any) -> str:
         body = {"sub": subject, "iss": "test", "aud": "slipway", "exp": time.time() + expires_in_s, **claims}
         return jwt.encode(body, self.private, algorithm="EdDSA", headers={"kid": "one"})
 
@@ -60,7 +60,9 @@ class Servicer(pb_grpc.MonitoringServiceServicer):
             self.asked_to_stop = True
             context.abort(grpc.StatusCode.CANCELLED, "as a server does that begins to stop")
         if request.name == "slow":
-            time.sleep(0.5)
+            gone = threading.Event()
+            context.add_callback(gone.set)
+            gone.wait(60)
         caller = current_caller()
         return pb.Trace(name=caller.subject, root=caller.actor, services=[str(deadline.remaining_s())])
 
@@ -87,7 +89,7 @@ def server(keys: Keys):
     server.stop(0)
 
 
-def call(server: Server, token: str, name: str = "x", metadata: Any = None, timeout_s: float = 5.0) -> Any:
+def call(server: Server, token: str, name: str = "x", metadata: Any = None, timeout_s: float = 60.0) -> Any:
     with channel(f"127.0.0.1:{server.port}", services=[SERVICE], token=lambda: token) as opened:
         stub = pb_grpc.MonitoringServiceStub(opened)
         try:
@@ -171,9 +173,9 @@ def test_what_was_unexpected_is_answered_without_its_text(server: Server, keys: 
 def test_the_deadline_reaches_the_method_and_ends_the_call(server: Server, keys: Keys) -> None:
     token = keys.token("users/ann", roles=["admin"])
 
-    trace = call(server, token, timeout_s=3.0)
+    trace = call(server, token, timeout_s=100.0)
 
-    assert 1.0 < float(trace.services[0]) < 3.0
+    assert 20.0 < float(trace.services[0]) < 110.0
     with pytest.raises(DeadlineExceeded):
         call(server, token, name="slow", timeout_s=0.2)
 
@@ -193,7 +195,7 @@ def test_a_read_is_retried_while_the_server_comes_up(keys: Keys, server: Server)
     pb_grpc.add_MonitoringServiceServicer_to_server(Servicer(), again.grpc)
     threading.Timer(0.5, again.start).start()
 
-    trace = call(again, token, timeout_s=10)
+    trace = call(again, token)
 
     assert trace.name == "users/ann"
     again.stop(0)
@@ -232,7 +234,7 @@ def test_streams_leave_threads_for_short_calls_and_one_more_is_refused(server: S
             stream = stub.WatchTrainingJob(
                 training_pb2.WatchTrainingJobRequest(),
                 metadata=[("authorization", f"Bearer {token}")],
-                timeout=30,
+                timeout=200,
             )
             next(stream)
             return stream
@@ -254,7 +256,7 @@ def test_a_stream_is_taken_only_with_the_message_that_says_it_was_all(server: Se
     token = keys.token("users/ann", roles=["admin"])
     address = f"127.0.0.1:{server.port}"
 
-    with channel(address, token=lambda: token) as ours, grpc.insecure_channel(address) as plain:
+    with channel(address, token=lambda: token, timeout_s=60) as ours, grpc.insecure_channel(address) as plain:
         taken = training_pb2_grpc.TrainingServiceStub(ours).UploadTaskCode(iter(parts))
         with pytest.raises(grpc.RpcError) as refused:
             training_pb2_grpc.TrainingServiceStub(plain).UploadTaskCode(
@@ -266,8 +268,8 @@ def test_a_stream_is_taken_only_with_the_message_that_says_it_was_all(server: Se
 
 
 def until(attempt: Any) -> None:
-    """Repeat what is refused, for ten seconds at most."""
-    stop_at = time.monotonic() + 10
+    """Repeat what is refused, for a minute at most."""
+    stop_at = time.monotonic() + 60
     while True:
         try:
             attempt()
@@ -279,7 +281,7 @@ def until(attempt: Any) -> None:
 
 def test_health_needs_no_token(server: Server) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as opened:
-        answer = health_pb2_grpc.HealthStub(opened).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        answer = health_pb2_grpc.HealthStub(opened).Check(health_pb2.HealthCheckRequest(), timeout=60)
 
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
@@ -291,7 +293,7 @@ def test_a_rotated_key_file_is_read_again(server: Server, keys: Keys, tmp_path: 
     document = json.loads(new.jwks.read_text())
     document["keys"][0]["kid"] = "two"
     keys.jwks.write_text(json.dumps(document))
-    body = {"sub": "users/eve", "iss": "t", "aud": "slipway", "exp": time.time() + 60, "roles": ["admin"]}
+    body = {"sub": "users/eve", "iss": "t", "aud": "slipway", "exp": time.time() + 3600, "roles": ["admin"]}
     token = jwt.encode(body, new.private, algorithm="EdDSA", headers={"kid": "two"})
 
     assert call(server, token).name == "users/eve"
