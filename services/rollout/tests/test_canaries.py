@@ -9,6 +9,7 @@ from simulated_canary import Behaviour, Canary
 from slipway_rollout import domain
 from slipway_rollout.domain import DEFAULT_STEPS, Gate, Gates, RolloutState, Step
 
+pytestmark = pytest.mark.timeout(900)  # the longest takes half a minute on a quiet core
 OFF = Gate(off=True)
 LABELS_ONLY = Gates(errors=OFF, latency=OFF, shift=OFF, disagreement=OFF, max_error_rate=1.0)
 LONG_STEPS = tuple(replace(step, min_duration_s=10.0) for step in DEFAULT_STEPS)
@@ -19,7 +20,6 @@ def held(canary: Canary, *steps: Step) -> Canary:
     return canary
 
 
-@pytest.mark.timeout(900)  # half a minute on a quiet core
 def test_of_two_hundred_canaries_of_an_equal_version_one_in_twenty_fails_at_most() -> None:
     quick = [Canary(seed) for seed in range(150)]
     long = [held(Canary(seed), *LONG_STEPS) for seed in range(150, 200)]

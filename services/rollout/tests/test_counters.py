@@ -1,6 +1,7 @@
 """Counters that only grow: what happened between two looks, across restarts; and how they are read."""
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,9 +9,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from slipway_rollout.clients.counters import PrometheusCounters
+from slipway_rollout.clients.counters import EnvoyCounters, PrometheusCounters
 from slipway_rollout.domain import Counters
 from slipway_rollout.engine import counting
+
+MODULE = sys.modules[PrometheusCounters.__module__]  # the package has a function of its name
 
 
 def read(started: float = 100.0, **values: float) -> Counters:
@@ -42,6 +45,20 @@ def test_a_start_that_is_known_to_a_second_is_no_restart() -> None:
     grown = counting.growth(read(grpc_0=10), read(grpc_0=12, started=101.0))
 
     assert counting.traffic(grown, "new").count == 2
+
+
+@pytest.mark.parametrize("ages", [("100s", "1s"), ("1s", "100s")])
+def test_counters_of_which_the_start_is_not_sure_are_not_taken(
+    monkeypatch: pytest.MonkeyPatch, ages: tuple[str, str]
+) -> None:
+    told = iter(ages)
+
+    def page(url: str) -> str:
+        return json.dumps({"uptime_current_epoch": next(told)}) if url.endswith("/server_info") else ""
+
+    monkeypatch.setattr(MODULE, "_get", page)
+    with pytest.raises(OSError, match="started while"):
+        EnvoyCounters("http://envoy").read("flowers", "v1", "v2")
 
 
 def test_arms_are_counted_apart_and_their_series_together() -> None:
@@ -80,7 +97,8 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def prometheus() -> Iterator[str]:
+def prometheus(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(MODULE, "TIMEOUT_S", 60)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"

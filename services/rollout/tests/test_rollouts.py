@@ -6,19 +6,23 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from slipway_rollout import domain
 from slipway_rollout.domain import (
+    Arrivals,
     Decision,
     Endpoint,
     Gate,
     Gates,
     OnHold,
+    Outcomes,
     PausedBy,
     Rollout,
     RolloutState,
+    Rows,
     ServedVersion,
     State,
     Step,
     Verdict,
 )
+from slipway_rollout.usecases.judging import rows_by_step
 from slipway_runtime.errors import FailedPrecondition, InvalidArgument
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -107,6 +111,19 @@ def test_an_observation_belongs_to_the_step_of_its_time() -> None:
     moments = (NOON - timedelta(seconds=1), NOON, NOON + timedelta(seconds=61), NOON + timedelta(hours=1))
 
     assert [rollout(2).step_at(moment) for moment in moments] == [None, 0, 1, 2]
+
+
+def test_what_was_answered_before_the_first_route_was_noted_belongs_to_the_first_step() -> None:
+    running = rollout(0, steps=STEPS[1:], create_time=NOON - timedelta(seconds=9))
+    moments = [NOON - timedelta(seconds=seconds) for seconds in (20, 5)]
+    new, stable = (
+        [Outcomes(moment, name, False, Rows(3)) for moment in moments]
+        for name in (running.model_version, running.stable_version)
+    )
+
+    found = rows_by_step(running, Arrivals((*new, *stable)))
+
+    assert found == {0: (Rows(), Rows(3))}
 
 
 def test_a_resume_after_an_edit_overwrites_what_the_person_saw_and_nothing_else() -> None:

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from slipway_rollout.domain import Counters
 
 TIMEOUT_S = 3.0
+_SAME_S = 2.0  # that two looks at one start differ at most: Envoy says its age to a second
 Form = Literal["envoy", "prometheus"]
 
 
@@ -46,16 +47,25 @@ class EnvoyCounters:
         self._url = url.rstrip("/")
 
     def read(self, endpoint: str, stable: str, new: str) -> Counters | None:
-        """Return the counters."""
-        info = json.loads(_get(f"{self._url}/server_info"))
-        started = time.time() - float(info["uptime_current_epoch"].rstrip("s"))
+        """Return the counters.
+
+        Raises:
+            OSError: They cannot be read now, or it is not known which start they count from.
+        """
+        started = self._started()
         name = re.escape(endpoint)
         clusters = rf"model\|[^|]+\|{name}\|({stable}|{new}|shadow)|pod\|{name}-{new}-[0-9]+"
         wanted = rf"^cluster\.({clusters})\.(grpc\.[0-9]+|upstream_rq_time)$"
         query = urllib.parse.urlencode({"usedonly": "", "filter": wanted})
         text = _get(f"{self._url}/stats/prometheus?{query}")
         arms = {stable: "stable", new: "new", "shadow": "shadow"}
+        if abs(self._started() - started) > _SAME_S:  # a start, or a pause of this process, in between
+            raise OSError("Envoy started while its counters were read")
         return Counters(dict(_envoy_series(text, arms)), started)
+
+    def _started(self) -> float:
+        info = json.loads(_get(f"{self._url}/server_info"))
+        return time.time() - float(info["uptime_current_epoch"].rstrip("s"))
 
 
 def _envoy_series(text: str, arms: dict[str, str]) -> Iterator[tuple[str, float]]:

@@ -176,7 +176,7 @@ class Judge:
         arm = "new" if rollout.steps[rollout.step].weight else "shadow"
         stable, new = counting.traffic(grown, "stable"), counting.traffic(grown, arm)
         evidence.take_traffic(rollout.step, stable, new, rollout.gates)
-        for step, rows in _by_step(rollout, arrivals).items():
+        for step, rows in rows_by_step(rollout, arrivals).items():
             evidence.take_rows(step, rollout.steps[step].weight, *rows)
         evidence.take_pairs(arrivals.pairs, arrivals.disagreements)
         evidence.settle()
@@ -256,14 +256,16 @@ def _pods(endpoint: Endpoint, rollout: Rollout) -> Reading | None:
     return Reading("ready", decision, said)
 
 
-def _by_step(rollout: Rollout, arrivals: Arrivals) -> dict[int, tuple[Rows, Rows]]:
+def rows_by_step(rollout: Rollout, arrivals: Arrivals) -> dict[int, tuple[Rows, Rows]]:
     """Return rows of the stable and of the new version by the step in whose time they were predicted."""
     found: dict[int, list[Rows]] = defaultdict(lambda: [Rows(), Rows()])
     for outcome in arrivals.outcomes:
-        step = rollout.step_at(outcome.moment + _SECOND)
+        ended = outcome.moment + _SECOND
+        step, is_new = rollout.step_at(ended), outcome.model_version == rollout.model_version
         if outcome.shadow:  # a mirrored answer may come a moment after the mirror has ended
             step = 0 if rollout.steps[0].weight == 0 else None
-        is_new = outcome.model_version == rollout.model_version
+        elif step is None and is_new and rollout.create_time and ended > rollout.create_time:
+            step = 0  # answered after the first route was written and before that was noted
         if step is None or not (is_new or outcome.model_version == rollout.stable_version):
             continue
         if is_new and not outcome.shadow and rollout.steps[step].weight == 0:

@@ -81,7 +81,9 @@ class Routing:
         if current is not None and route.is_foreign(current, endpoint.route_serial):
             if current.digest != accepted:
                 WRITES.labels("edited").inc()
-                raise RouteEdited.of(endpoint, route.differs(current, known))
+                seen = current.digest == endpoint.foreign_route  # its weights are the row's by now
+                said = endpoint.route_warning if seen else route.differs(current, known)
+                raise RouteEdited.of(endpoint, said)
             endpoint = replace(endpoint, foreign_route="", route_warning="")
         serial = max(endpoint.route_serial, current.serial if current else 0)
         endpoint = replace(endpoint, route_serial=serial)
