@@ -25,7 +25,7 @@ from event_maker import FakeRegistry
 def _migrated(postgres: Any) -> Iterator[Database]:
     url = postgres.fresh_database()
     migrate(url, "slipway_monitoring")
-    opened = Database(url)
+    opened = Database(url, pool_size=32)  # as many threads as a test has find a connection at once
     yield opened
     opened.close()
     postgres.drop(url)

@@ -9,6 +9,7 @@ import pytest
 from slipway_monitoring.domain.alerts import RULES, Alert, AlertState, Finding, Silence, retry_after_s
 from slipway_monitoring.domain.monitors import AlertAction, Monitor, MonitorSpec, Objective, ObjectiveKind
 from slipway_monitoring.store.alerts import AlertStore
+from slipway_monitoring.usecases import actions as usecase
 from slipway_monitoring.usecases.actions import Actions
 from slipway_monitoring.usecases.alerts import Alerts, Silences
 from slipway_monitoring.usecases.monitors import Monitors
@@ -236,7 +237,9 @@ def test_an_action_that_fails_is_tried_again_with_the_same_content_after_a_while
     calls: Calls,
     alerts: Alerts,
     settle: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(usecase, "retry_after_s", lambda attempt: 3600.0)
     watched(monitors, AlertAction(webhook=HOOK))
     calls.failures = 2
     settle()

@@ -25,7 +25,7 @@ from traffic_maker import Traffic
 pytestmark = pytest.mark.usefixtures("as_front")
 
 MONITOR = "monitors/flowers"
-FAST = (BurnRate(14.4, 60, 10),)
+FAST = (BurnRate(14.4, 600, 300),)
 CLUSTERS = {
     "laptop": "model|ingress|flowers|v1",
     "cluster": "outbound|8500|v1|flowers.slipway-models.svc.cluster.local",
@@ -136,7 +136,7 @@ def test_failed_calls_burn_the_availability_and_stop_burning(
     watch.sweep()
     watch.sweep()
     assert open_rules(database) == ["availability-burn"]
-    assert "30 of 80 calls failed in 1 min" in alerts(database)[0].summary
+    assert "30 of 80 calls failed in 10 min" in alerts(database)[0].summary
 
     calls(traces, 3000, cluster=cluster, ago_s=1)
     watch.sweep()
@@ -171,7 +171,7 @@ def test_slow_calls_burn_the_latency(
     watch.sweep()
 
     assert open_rules(database) == ["latency-burn"]
-    assert "500 of 600 calls took longer than 100 ms in 1 min" in alerts(database)[0].summary
+    assert "500 of 600 calls took longer than 100 ms in 10 min" in alerts(database)[0].summary
 
 
 def test_wrong_labels_burn_the_quality_of_their_version(

@@ -130,8 +130,8 @@ def test_a_list_and_a_look_agree_on_a_trace(traces: Traces) -> None:
     assert sorted(listed.services) == sorted(whole.services)
 
 
-def ago(seconds: float) -> datetime:
-    return datetime.now(UTC) - timedelta(seconds=seconds)
+def ago(seconds: float, now: datetime | None = None) -> datetime:
+    return (now or datetime.now(UTC)) - timedelta(seconds=seconds)
 
 
 def test_edges_are_those_of_the_window(traces: Traces) -> None:
@@ -167,7 +167,8 @@ def test_spans_older_than_the_retention_are_forgotten(traces: Traces) -> None:
 
 @pytest.mark.parametrize("most", [0, 1, 4, 9, 10, 11])
 def test_no_more_spans_stay_than_the_bound_and_the_newest_do(most: int, traces: Traces) -> None:
-    traces.receive([span("a", trace=n, start_time=ago(n)) for n in range(1, 11)])
+    now = ago(0)
+    traces.receive([span("a", trace=n, start_time=ago(n, now)) for n in range(1, 11)])
 
     traces.forget(hours=1, max_spans=most)
 
