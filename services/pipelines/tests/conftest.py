@@ -3,12 +3,14 @@
 import io
 import tarfile
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from slipway_pipelines.domain.runs import Run, StepRun, Trigger
 from slipway_pipelines.store import Steps
 from slipway_pipelines.usecases.attempts import Attempts, Bench
@@ -81,9 +83,10 @@ class House:
         told = {"trigger": Trigger.MANUAL, "trigger_source": "", "request_id": "", "content": b""} | options
         return self.runs.create(f"pipelines/{pipeline}", given or {}, **told)
 
-    def work(self, run: Run | None = None, within: int = 400) -> Run | None:
+    def work(self, run: Run | None = None) -> Run | None:
         """Run what was sent, and sweep, until the run has ended (or nothing is left to do)."""
-        for _ in range(within):
+        stop_at = time.monotonic() + 180
+        while time.monotonic() < stop_at:
             while self.sent:
                 self.worker.run(self.sent.pop(0))
             if run is not None:
@@ -93,6 +96,7 @@ class House:
             self.sweep.run()
             if run is None and not self.sent:
                 return None
+            time.sleep(0 if self.sent else 0.01)
         raise AssertionError(f"the run does not end: {self.steps(run)}")  # type: ignore[arg-type]
 
     def ran(self, text: str, given: dict[str, Any] | None = None) -> Run:
@@ -106,6 +110,11 @@ class House:
         """Return a run's rows by their names in the run."""
         page, _ = self.runs.steps(run.name, 1000, "")
         return {step.item: step for step in page}
+
+    def change(self, what: str) -> None:
+        """Change the rows of steps, as `SET` says."""
+        with self.database.transaction() as connection:
+            connection.execute(sa.text(f"UPDATE steps SET {what}"))
 
     def attempts(self, run: Run) -> list[tuple[str, int, int, str]]:
         """Return every logged attempt of a run."""

@@ -1,6 +1,9 @@
 """Runs on real stores, with steps in real processes."""
 
 import json
+import secrets
+import subprocess
+import threading
 import time
 from typing import Any
 
@@ -199,29 +202,33 @@ def test_an_output_that_is_too_large_or_no_json_fails_its_step(house: Any) -> No
 
 
 def test_a_step_that_takes_too_long_is_killed_with_all_that_it_started(house: Any) -> None:
+    length = f"1234.{secrets.randbelow(10**12)}"
+
     run = house.ran(
         """
         import subprocess, time
 
         @step(timeout_s=1)
-        def endless() -> int:
-            subprocess.Popen(["sleep", "1234.5"])
-            time.sleep(60)
+        def endless(length: str) -> int:
+            subprocess.Popen(["sleep", length])
+            time.sleep(600)
             return 1
 
         @pipeline()
-        def flow():
-            endless()
-        """
+        def flow(length: str):
+            endless(length)
+        """,
+        {"length": length},
     )
 
     assert house.steps(run)["endless"].error == "it took longer than 1 s and was stopped"
-    assert "1234.5" not in running_commands()
+    stop_at = time.monotonic() + 60
+    while length in running_commands():
+        assert time.monotonic() < stop_at
+        time.sleep(0.05)
 
 
 def running_commands() -> str:
-    import subprocess
-
     return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
 
 
@@ -230,7 +237,7 @@ def test_a_sensor_is_looked_at_until_it_answers_and_is_nobodys_in_between(house:
         """
         from pathlib import Path
 
-        @sensor(poll_s=0.2, timeout_s=60)
+        @sensor(poll_s=3600, timeout_s=36_000)
         def arrived(file: str) -> str | None:
             return Path(file).read_text() if Path(file).exists() else None
 
@@ -246,7 +253,7 @@ def test_a_sensor_is_looked_at_until_it_answers_and_is_nobodys_in_between(house:
     house.sweep.run()
     early = list(house.sent)
     (tmp_path / "answer").write_text("here")
-    time.sleep(0.25)
+    house.change("due_time = now()")
     run = house.work(run)
 
     assert (between.state, between.attempt) == (StepState.PENDING, 1)
@@ -276,9 +283,9 @@ def test_a_failure_that_is_final_is_not_tried_again(house: Any) -> None:
 
 
 def test_a_sensor_without_an_answer_fails_after_its_timeout(house: Any) -> None:
-    run = house.ran(
+    house.push(
         """
-        @sensor(poll_s=0.1, timeout_s=0.5)
+        @sensor(poll_s=0.1, timeout_s=600)
         def never() -> None:
             return None
 
@@ -287,8 +294,13 @@ def test_a_sensor_without_an_answer_fails_after_its_timeout(house: Any) -> None:
             never()
         """
     )
+    run = house.start()
+    house.worker.run(house.sent.pop())
+    house.change("ready_time = ready_time - interval '601 s'")
 
-    assert run.error == "never: it had no answer within 0.5 s"
+    run = house.work(run)
+
+    assert run.error == "never: it had no answer within 600 s"
 
 
 CACHED = """
@@ -338,15 +350,13 @@ def test_a_run_stays_with_the_version_that_it_began_with(house: Any) -> None:
 
 
 def test_cancel_ends_what_waits_at_once_and_what_runs_by_its_worker(house: Any) -> None:
-    import threading
-
     house.push(
         """
         import time
 
         @step
         def slow() -> int:
-            time.sleep(60)
+            time.sleep(600)
             return 1
 
         @step
@@ -365,7 +375,7 @@ def test_cancel_ends_what_waits_at_once_and_what_runs_by_its_worker(house: Any) 
         time.sleep(0.02)
 
     asked = house.runs.cancel(run.name, "", b"")
-    thread.join(20)
+    thread.join(300)
 
     states = {name: step.state.value for name, step in house.steps(run).items()}
     assert asked.state is RunState.RUNNING
@@ -489,21 +499,24 @@ def test_a_wide_fan_out_is_sent_in_parts_and_again_ever_more_rarely(house: Any) 
     house.worker.run(house.sent.pop(0))
     at_once = len(house.sent)
     house.sweep = type(house.sweep)(
-        database=house.database, enqueue=house._enqueue, resend_s=0.2, grace_s=60.0
+        database=house.database, enqueue=house._enqueue, resend_s=5.0, grace_s=60.0
     )
     house.sweep.run()
     after_a_sweep = set(house.sent)
-    house.sent.clear()
     counts = []
-    for _ in range(4):  # of the same 40 rows, 0.25 s apart
-        time.sleep(0.25)
+    # of the same 40 rows: seconds from when they were ready until they were sent last, and since then
+    for waited, since in ((0, 6), (29, 6), (29, 30), (3600, 31)):
+        sent = f"now() - interval '{since} s'"
+        house.change(f"sent_time = {sent}, ready_time = {sent} - interval '{waited} s'")
+        house.sent.clear()
         house.sweep.run()
         counts.append(len(house.sent))
+    house.sweep.run()
 
     assert at_once == 16
     assert after_a_sweep == {f"{run.id}/doubled/{index}" for index in range(40)}
-    assert counts[0] >= 24
-    assert counts[-1] < 4 * 40
+    assert counts == [40, 0, 40, 40]
+    assert len(house.sent) == 40
 
 
 def test_a_cancelled_run_ends_though_the_worker_of_its_step_died(house: Any) -> None:

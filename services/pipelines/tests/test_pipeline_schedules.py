@@ -8,17 +8,23 @@ import sqlalchemy as sa
 from slipway_pipelines.domain.runs import RunState, Trigger
 from slipway_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 
-HOURLY = """
+SOURCE = """
     @step
     def only(good: bool, context: Context) -> str:
         if not good:
             raise ValueError("no luck")
         return context.schedule_time.isoformat()
 
-    @pipeline(schedule="0 * * * *")
+    @pipeline(schedule="MINUTE * * * *")
     def flow(good: bool = True):
         only(good)
 """
+
+
+@pytest.fixture
+def hourly() -> str:
+    """Return a pipeline of every hour whose next time is half an hour away: none comes by itself."""
+    return SOURCE.replace("MINUTE", str((datetime.now(UTC).minute + 30) % 60))
 
 
 def make_due(house: Any, ago: timedelta) -> None:
@@ -32,8 +38,8 @@ def runs(house: Any) -> list[Any]:
     return house.runs.page("pipelines/-", 1000, "", "", "")[0]
 
 
-def test_a_time_that_has_come_starts_one_run_and_moves_the_next(house: Any) -> None:
-    house.push(HOURLY)
+def test_a_time_that_has_come_starts_one_run_and_moves_the_next(house: Any, hourly: str) -> None:
+    house.push(hourly)
     make_due(house, timedelta(seconds=1))
 
     house.sweep.run()
@@ -47,8 +53,8 @@ def test_a_time_that_has_come_starts_one_run_and_moves_the_next(house: Any) -> N
     assert house.work(run).state is RunState.SUCCEEDED
 
 
-def test_times_that_passed_while_nobody_looked_start_nothing(house: Any) -> None:
-    house.push(HOURLY)
+def test_times_that_passed_while_nobody_looked_start_nothing(house: Any, hourly: str) -> None:
+    house.push(hourly)
     make_due(house, timedelta(hours=5))
 
     house.sweep.run()
@@ -58,11 +64,11 @@ def test_times_that_passed_while_nobody_looked_start_nothing(house: Any) -> None
     assert house.library.get("pipelines/flow").next_time > datetime.now(UTC)
 
 
-def test_a_schedule_that_is_paused_starts_nothing_until_it_is_resumed(house: Any) -> None:
-    house.push(HOURLY)
+def test_a_schedule_that_is_paused_starts_nothing_until_it_is_resumed(house: Any, hourly: str) -> None:
+    house.push(hourly)
 
     paused = house.library.pause("pipelines/flow", "p", b"1")
-    house.push(HOURLY + "\n    # another version\n")
+    house.push(hourly + "\n    # another version\n")
     house.sweep.run()
     resumed = house.library.resume("pipelines/flow", "r", b"2")
 
@@ -72,7 +78,7 @@ def test_a_schedule_that_is_paused_starts_nothing_until_it_is_resumed(house: Any
 
 
 def test_a_pipeline_without_a_schedule_has_nothing_to_pause_or_to_fill(house: Any) -> None:
-    house.push(HOURLY.replace('schedule="0 * * * *"', ""))
+    house.push(SOURCE.replace('schedule="MINUTE * * * *"', ""))
     now = datetime.now(UTC)
 
     with pytest.raises(FailedPrecondition, match="declares no schedule"):
@@ -81,8 +87,8 @@ def test_a_pipeline_without_a_schedule_has_nothing_to_pause_or_to_fill(house: An
         house.runs.backfill("pipelines/flow", now - timedelta(days=1), now, {}, "", b"")
 
 
-def test_a_backfill_starts_only_what_failed_or_is_missing(house: Any) -> None:
-    house.push(HOURLY)
+def test_a_backfill_starts_only_what_failed_or_is_missing(house: Any, hourly: str) -> None:
+    house.push(hourly)
     start = datetime(2026, 5, 1, 6, tzinfo=UTC)
     window = ("pipelines/flow", start, start + timedelta(hours=3))
     first = house.runs.backfill("pipelines/flow", start, start + timedelta(hours=1), {"good": False}, "", b"")
@@ -110,17 +116,17 @@ def test_a_backfill_starts_only_what_failed_or_is_missing(house: Any) -> None:
     ],
 )
 def test_a_window_that_makes_no_sense_is_refused(
-    house: Any, start: timedelta, end: timedelta, said: str
+    house: Any, hourly: str, start: timedelta, end: timedelta, said: str
 ) -> None:
-    house.push(HOURLY)
+    house.push(hourly)
     now = datetime.now(UTC)
 
     with pytest.raises(InvalidArgument, match=said):
         house.runs.backfill("pipelines/flow", now - start, now - end, {}, "", b"")
 
 
-def test_an_alert_starts_one_run_with_what_the_pipeline_declares(house: Any) -> None:
-    house.push(HOURLY)
+def test_an_alert_starts_one_run_with_what_the_pipeline_declares(house: Any, hourly: str) -> None:
+    house.push(hourly)
     alert = {"trigger": Trigger.ALERT, "trigger_source": "alerts/a1", "request_id": "a1", "content": b"1"}
 
     run = house.start({"good": False, "endpoint": "flowers"}, **alert)
@@ -135,8 +141,8 @@ def test_an_alert_starts_one_run_with_what_the_pipeline_declares(house: Any) -> 
     assert house.lineage.parents(version, 0, "")[0] == ["pipelines/flow"]
 
 
-def test_a_person_may_not_send_what_is_not_declared_or_play_the_schedule(house: Any) -> None:
-    house.push(HOURLY)
+def test_a_person_may_not_send_what_is_not_declared_or_play_the_schedule(house: Any, hourly: str) -> None:
+    house.push(hourly)
 
     with pytest.raises(InvalidArgument, match="no such parameter; near: good"):
         house.start({"god": True})
@@ -146,8 +152,8 @@ def test_a_person_may_not_send_what_is_not_declared_or_play_the_schedule(house: 
         house.start(pipeline="flwo")
 
 
-def test_lineage_is_paged_and_covers_all_once(house: Any) -> None:
-    house.push(HOURLY)
+def test_lineage_is_paged_and_covers_all_once(house: Any, hourly: str) -> None:
+    house.push(hourly)
     made = [house.start().name for _ in range(5)]
 
     seen: list[str] = []
@@ -163,11 +169,12 @@ def test_lineage_is_paged_and_covers_all_once(house: Any) -> None:
 
 def test_the_same_folder_is_the_same_version_and_an_older_one_that_comes_again_is_the_newest(
     house: Any,
+    hourly: str,
 ) -> None:
-    first = house.push(HOURLY)
-    second = house.push(HOURLY + "\n    # changed\n")
+    first = house.push(hourly)
+    second = house.push(hourly + "\n    # changed\n")
 
-    third = house.push(HOURLY)
+    third = house.push(hourly)
 
     assert third == first
     assert second.name != first.name
@@ -178,8 +185,8 @@ def test_the_same_folder_is_the_same_version_and_an_older_one_that_comes_again_i
     ]
 
 
-def test_a_time_that_comes_twice_starts_one_run(house: Any) -> None:
-    house.push(HOURLY)
+def test_a_time_that_comes_twice_starts_one_run(house: Any, hourly: str) -> None:
+    house.push(hourly)
     make_due(house, timedelta(seconds=1))
     house.sweep.run()
     [run] = runs(house)

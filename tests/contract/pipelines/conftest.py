@@ -22,7 +22,7 @@ def pipelines_settings(
         "database_url": postgres.fresh_database(),
         "broker_url": valkey_url,
         "token_file": keys.service_file("pipelines"),
-        "lease_s": 1.5,
+        "lease_s": 30.0,
         "sweep_interval_s": 0.1,
         "resend_s": 1.0,
         "worker_threads": 2,

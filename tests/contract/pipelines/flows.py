@@ -12,6 +12,7 @@ from slipway.pipelines.v1 import pipelines_pb2 as pb
 
 State = pb.PipelineRun.State
 ENDED = {State.SUCCEEDED, State.FAILED, State.CANCELLED}
+CALL_S = 60
 
 # A fan-out, a condition and a sensor. Every step leaves a file of its request_id's name: what it makes.
 WHOLE = '''
@@ -85,21 +86,21 @@ def push(stub: Any, source: str, entry_point: str, folder: Path) -> pb.PipelineV
     archive = pack_folder(folder)
     header = pb.PipelineHeader(size_bytes=len(archive), entry_point=f"flow.py:{entry_point}")
     parts = [pb.UploadPipelineRequest(header=header), pb.UploadPipelineRequest(chunk=archive)]
-    return stub.UploadPipeline(iter(parts), timeout=20)
+    return stub.UploadPipeline(iter(parts), timeout=CALL_S)
 
 
 def start(stub: Any, pipeline: str, request_id: str = "", **parameters: Any) -> pb.PipelineRun:
     """Start a run."""
     request = pb.CreatePipelineRunRequest(parent=f"pipelines/{pipeline}", request_id=request_id)
     request.parameters.update(parameters)
-    return stub.CreatePipelineRun(request, timeout=5)
+    return stub.CreatePipelineRun(request, timeout=CALL_S)
 
 
-def ended(stub: Any, name: str, within_s: float = 60) -> pb.PipelineRun:
+def ended(stub: Any, name: str, within_s: float = 180) -> pb.PipelineRun:
     """Return a run once it has ended."""
     stop_at = time.monotonic() + within_s
     while True:
-        run = stub.GetPipelineRun(pb.GetPipelineRunRequest(name=name))
+        run = stub.GetPipelineRun(pb.GetPipelineRunRequest(name=name), timeout=CALL_S)
         if run.state in ENDED:
             return run
         if time.monotonic() > stop_at:
@@ -109,7 +110,7 @@ def ended(stub: Any, name: str, within_s: float = 60) -> pb.PipelineRun:
 
 def steps(stub: Any, name: str) -> dict[str, pb.StepRun]:
     """Return the steps of a run by their names in it."""
-    answer = stub.ListStepRuns(pb.ListStepRunsRequest(parent=name, page_size=1000))
+    answer = stub.ListStepRuns(pb.ListStepRunsRequest(parent=name, page_size=1000), timeout=CALL_S)
     return {step.name.rpartition("/")[2]: step for step in answer.step_runs}
 
 

@@ -32,6 +32,7 @@ def hourly(good: bool = True):
     """Counts every hour."""
     counted(good)
 '''
+UNTIMED = HOURLY.replace('schedule="0 * * * *", time_zone="Europe/Zurich"', "")
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_a_run_that_failed_is_told_retried_and_ends_with_exit_code_1(
     shown: Call, run: Call, start_worker: Callable[..., Service], tmp_path: Path
 ) -> None:
     start_worker()
-    run("push", folder_of(tmp_path, HOURLY), "--entry-point", "flow.py:hourly")
+    run("push", folder_of(tmp_path, UNTIMED), "--entry-point", "flow.py:hourly")
 
     text = shown("run", "hourly", "--set", "good=false", "--watch", code=1)
     again = shown("retry", "hourly", "--watch", code=1)

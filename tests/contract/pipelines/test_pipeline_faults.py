@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from flows import State, ended, push, recorded, start, steps
+import sqlalchemy as sa
+from flows import CALL_S, State, ended, push, recorded, start, steps
 from opentelemetry import context as otel
 from opentelemetry import propagate
 from running import Keys, Service
@@ -19,25 +22,27 @@ from slipway.training.v1 import training_pb2_grpc as trn_grpc
 
 SLOW = """
 import time
+from pathlib import Path
 
 from slipway.pipeline import Context, pipeline, step
 
 
 @step
-def slow(context: Context) -> int:
-    time.sleep(1.5)
+def slow(go: str, context: Context) -> int:
+    while context.attempt == 1 and not Path(go).exists():
+        time.sleep(0.05)
     return context.attempt
 
 
 @pipeline()
-def stalls():
-    slow()
+def stalls(go: str):
+    slow(go)
 """
 
 
 def running(stub: Any, name: str, step: str) -> pb.StepRun:
     """Return a step once an attempt holds it."""
-    stop_at = time.monotonic() + 30
+    stop_at = time.monotonic() + 120
     while time.monotonic() < stop_at:
         found = steps(stub, name)[step]
         if found.state == pb.StepRun.RUNNING:
@@ -46,22 +51,62 @@ def running(stub: Any, name: str, step: str) -> pb.StepRun:
     raise AssertionError(f"{step} does not begin")
 
 
-def stalled(stub: Any, start_worker: Callable[..., Service], module: str, tmp_path: Path) -> pb.PipelineRun:
-    """Run a step whose first worker is stopped in the middle, and goes on after another took the step."""
+def halted(worker: Service, database: sa.Engine) -> None:
+    """Stop a worker in no transaction and in no sweep: its locks would hold up who follows it."""
+    busy = sa.text(
+        "SELECT count(*) FROM pg_stat_activity a WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND (state <> 'idle' "
+        "OR EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND locktype = 'advisory'))"
+    )
+    while True:
+        os.kill(worker.pid, signal.SIGSTOP)
+        stop_at = time.monotonic() + 1
+        while time.monotonic() < stop_at:
+            still = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(") ")[2].startswith("T")
+            with database.connect() as connection:
+                if still and not connection.execute(busy).scalar():
+                    return
+            time.sleep(0.02)
+        os.kill(worker.pid, signal.SIGCONT)
+        time.sleep(0.1)
+
+
+def outcome(worker: Service) -> str:
+    """Return how a worker's only attempt ended, once it has."""
+    stop_at = time.monotonic() + 120
+    while time.monotonic() < stop_at:
+        said = httpx.get(f"http://127.0.0.1:{worker.http_port}/metrics", timeout=60).text
+        if found := re.search(r'slipway_pipelines_attempts_total{outcome="(\w+)"} 1', said):
+            return found[1]
+        time.sleep(0.05)
+    raise AssertionError("the attempt does not end")
+
+
+def stalled(
+    stub: Any, start_worker: Callable[..., Service], url: str, module: str, tmp_path: Path
+) -> tuple[pb.PipelineRun, str]:
+    """Run a step whose first worker is stopped in the middle, and goes on after another took the step.
+
+    Returns the run and how the first worker's attempt ended.
+    """
     push(stub, SLOW, "stalls", tmp_path / "code")
-    # it sweeps not: stopped in the middle of a sweep it would lead on, and nobody would find its step
-    first = start_worker(module, sweep_interval_s=3600)
-    run = start(stub, "stalls")
+    first = start_worker(module)
+    run = start(stub, "stalls", go=str(tmp_path / "go"))
     running(stub, run.name, "slow")
-    os.kill(first.pid, signal.SIGSTOP)
+    database = sa.create_engine(url)
+    halted(first, database)
+    with database.begin() as connection:
+        connection.execute(sa.text("UPDATE steps SET lease_until = now() WHERE state = 'RUNNING'"))
+    database.dispose()
     second = start_worker()
     try:
         done = ended(stub, run.name)
     finally:
+        (tmp_path / "go").touch()
         os.kill(first.pid, signal.SIGCONT)
-    time.sleep(2)  # what the first one writes now comes late
+    late = outcome(first)
     second.stop()
-    return done
+    return done, late
 
 
 def test_a_worker_that_was_stalled_has_no_effect_when_it_goes_on(
@@ -70,10 +115,12 @@ def test_a_worker_that_was_stalled_has_no_effect_when_it_goes_on(
     pipelines_settings: dict[str, Any],
     tmp_path: Path,
 ) -> None:
-    run = stalled(stub, start_worker, "slipway_pipelines.main", tmp_path)
+    url = pipelines_settings["database_url"]
 
-    assert run.state == State.SUCCEEDED
-    assert recorded(pipelines_settings["database_url"], run.name) == {"slow.-1": 1}
+    run, late = stalled(stub, start_worker, url, "slipway_pipelines.main", tmp_path)
+
+    assert (run.state, late) == (State.SUCCEEDED, "FENCED")
+    assert recorded(url, run.name) == {"slow.-1": 1}
     assert steps(stub, run.name)["slow"].output_json == "2"
 
 
@@ -85,10 +132,12 @@ def test_without_the_fence_the_stalled_worker_writes_a_second_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    url = pipelines_settings["database_url"]
 
-    run = stalled(stub, start_worker, "unfenced_pipelines", tmp_path)
+    run, late = stalled(stub, start_worker, url, "unfenced_pipelines", tmp_path)
 
-    assert recorded(pipelines_settings["database_url"], run.name) == {"slow.-1": 2}
+    assert late == "SUCCEEDED"
+    assert recorded(url, run.name) == {"slow.-1": 2}
 
 
 DIES = """
@@ -160,7 +209,7 @@ def test_a_stopped_worker_gives_its_step_back_and_that_costs_no_retry(
 ) -> None:
     push(stub, SLOW, "stalls", tmp_path / "code")
     first = start_worker()
-    run = start(stub, "stalls")
+    run = start(stub, "stalls", go=str(tmp_path / "never"))
     running(stub, run.name, "slow")
 
     first.stop()
@@ -169,6 +218,7 @@ def test_a_stopped_worker_gives_its_step_back_and_that_costs_no_retry(
 
     assert run.state == State.SUCCEEDED
     assert steps(stub, run.name)["slow"].failure_count == 0
+    assert steps(stub, run.name)["slow"].output_json == "2"
 
 
 TRACED = """
@@ -203,7 +253,7 @@ def test_the_calls_of_all_steps_belong_to_the_trace_that_started_the_run(
     carrier = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
     token = otel.attach(propagate.extract(carrier))  # where calls of this process are traced, it goes on
     try:
-        run = stub.CreatePipelineRun(request, timeout=5, metadata=list(carrier.items()))
+        run = stub.CreatePipelineRun(request, timeout=CALL_S, metadata=list(carrier.items()))
     finally:
         otel.detach(token)
 
