@@ -176,7 +176,7 @@ def ask(layout: Layout, *names: str) -> None:
 
 
 def journalling(journal: Path, name: str, ends_after: str = "") -> str:
-    """Return the code of a program that writes down when it starts and when it ends: after another, if named."""
+    """Return the code of a program that writes down its start, and its end: after another's, if named."""
     wanted = f"end {ends_after}\n" if ends_after else ""
     return (
         "import signal, sys, time\n"

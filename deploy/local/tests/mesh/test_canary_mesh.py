@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from slipway_local.layout import Layout
-from slipway_local.ports import is_free
+from slipway_local.testing_ports import free_port_base
 from slipway_rollout.clients.counters import EnvoyCounters
 from slipway_rollout.domain import Counters, Endpoint, ServedVersion, State
 from slipway_rollout.engine import counting, manifests
@@ -37,8 +37,7 @@ PLACEMENT = manifests.Placement(
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    base = next(b for b in range(27_000, 30_000, 200) if all(is_free(p) for p in range(b, b + 180)))
-    layout = Layout(tmp_path_factory.mktemp("canary") / ".slipway", base)
+    layout = Layout(tmp_path_factory.mktemp("canary") / ".slipway", free_port_base())
     layout.make_folders()
     made = House(layout)
     for version in ("v1", "v2"):
@@ -60,10 +59,8 @@ def put(mesh: House, *weights: int, **fields: Any) -> None:
     endpoint = replace(Endpoint("flowers", "models/m", versions=versions), **fields)
     rule = manifests.destination_rule(endpoint, ["v1", "v2"], PLACEMENT)
     route = manifests.virtual_service(endpoint, versions, PLACEMENT)
-    for manifest in (manifests.service(endpoint, PLACEMENT), rule, route):
-        mesh.objects.put(manifest["kind"], "flowers", manifest["spec"])
-    mesh.mesh.tick()
-    time.sleep(0.5)
+    written = (manifests.service(endpoint, PLACEMENT), rule, route)
+    mesh.put("flowers", **{manifest["kind"]: manifest["spec"] for manifest in written})
 
 
 def by_bucket(mesh: House, buckets: range) -> dict[int, str]:
@@ -111,7 +108,7 @@ def test_rollout_reads_requests_errors_and_latencies_of_both_versions(mesh: Hous
         with mesh.door() as channel:
             for bucket in range(40, 60):
                 answer(channel, slipway_bucket=str(bucket))
-        grown = counting.growth(before, read(mesh))
+        grown = grown_since(mesh, before, stable=10, new=10)
 
     stable, new = counting.traffic(grown, "stable"), counting.traffic(grown, "new")
     assert (stable.count, stable.errors, sum(stable.by_latency.values())) == (10, 0, 10)
@@ -126,15 +123,33 @@ def test_rollout_reads_what_became_of_mirrored_requests(mesh: House) -> None:
         with mesh.door() as channel:
             for _ in range(30):
                 answer(channel)
-        grown = counting.growth(before, read(mesh))
+        grown = grown_since(mesh, before, shadow=30)
 
     shadow = counting.traffic(grown, "shadow")
     assert (shadow.count, shadow.errors, sum(shadow.by_latency.values())) == (30, 30, 30)
     assert counting.traffic(grown, "stable").errors == 0
 
 
+def grown_since(mesh: House, before: Counters, **wanted: int) -> counting.Growth:
+    """Return by how much the counters grew, once so many calls and their latencies are counted."""
+    stop_at = time.monotonic() + 90
+    while True:
+        grown = counting.growth(before, read(mesh))
+        found = {arm: counting.traffic(grown, arm) for arm in wanted}
+        counts = {arm: {one.count, sum(one.by_latency.values())} for arm, one in found.items()}
+        if counts == {arm: {count} for arm, count in wanted.items()} or time.monotonic() > stop_at:
+            return grown
+
+
+def flushes(mesh: House) -> str:
+    return mesh.admin("/stats?filter=^server.uptime$")  # as of the last time that statistics were flushed
+
+
 def read(mesh: House) -> Counters:
-    time.sleep(1.2)  # histograms are merged now and then
+    """Return the counters after two flushes: histograms are merged in each, and one may be under way."""
+    for _ in range(2):
+        before = flushes(mesh)
+        until(lambda before=before: flushes(mesh) != before)
     found = EnvoyCounters(f"http://127.0.0.1:{mesh.layout.envoy_admin}").read("flowers", "v1", "v2")
     assert found is not None
     return found
