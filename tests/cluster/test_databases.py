@@ -16,7 +16,7 @@ from slipway_local.testing import PostgresServer
 from sqlalchemy import make_url
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 30.0
+WAIT_S = 120.0
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def passwords(tmp_path: Path, tools: Path, postgres: PostgresServer) -> Iterator
         os.killpg(process.pid, signal.SIGTERM)
     with psycopg.connect(postgres.url.replace("+psycopg", ""), autocommit=True) as connection:
         for name in (path.name for path in folder.iterdir()):
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
             connection.execute(f'DROP ROLE IF EXISTS "{name}"')
 
 

@@ -51,7 +51,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200"}
     command = [str(Path(sys.executable).parent / "lint-imports"), "--config", str(ROOT / ".importlinter")]
     command += ["--cache-dir", str(folder / ".cache")]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250)
 
 
 @pytest.fixture(scope="module")

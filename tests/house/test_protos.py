@@ -33,7 +33,7 @@ def workspace(folder: Path, source: Path) -> Path:
 def buf(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
     return subprocess.run(
-        [BUF, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+        [BUF, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=250
     )
 
 

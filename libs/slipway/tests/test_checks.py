@@ -3,7 +3,6 @@
 import json
 import signal
 import threading
-import time
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -85,12 +84,12 @@ def bundle(model: bytes, *, classes: Sequence[str] = CLASSES, shift: float = 0.0
 
 
 def failed(files: dict[str, bytes]) -> list[str]:
-    report = run_steps(Report("functionality", "models/flowers/versions/1", 60.0), bundle_steps(files))
+    report = run_steps(Report("functionality", "models/flowers/versions/1", 600.0), bundle_steps(files))
     return [check.name for check in report.failures]
 
 
 def test_a_sound_bundle_passes_every_check() -> None:
-    report = run_steps(Report("functionality", "v1", 60.0), bundle_steps(bundle(graph())))
+    report = run_steps(Report("functionality", "v1", 600.0), bundle_steps(bundle(graph())))
 
     assert report.passed
     assert [check.name for check in report.checks if check.outcome != "passed"] == []
@@ -117,7 +116,7 @@ def test_a_row_that_depends_on_its_batch_fails() -> None:
 def test_classes_that_do_not_fit_the_probabilities_fail_the_signature_and_end_the_test() -> None:
     files = bundle(graph(), classes=("rose", "tulip", "lily"))
 
-    report = run_steps(Report("functionality", "v1", 60.0), bundle_steps(files))
+    report = run_steps(Report("functionality", "v1", 600.0), bundle_steps(files))
 
     assert [check.name for check in report.failures] == ["signature"]
     assert [check.outcome for check in report.checks[-3:]] == ["skipped", "skipped", "skipped"]
@@ -157,9 +156,14 @@ def test_differences_are_infinite_where_shapes_differ_and_nan_stays_nan() -> Non
 
 
 def test_a_step_that_hangs_is_cut_off_named_and_undone() -> None:
-    forever, undone = threading.Event(), []
+    forever, undone, now = threading.Event(), [], [0.0]
+
+    def quick() -> list[Check]:
+        now[0] = 599.7
+        return [Check("quick", "passed")]
+
     steps = [
-        Step("quick", lambda: [Check("quick", "passed")]),
+        Step("quick", quick),
         Step(
             "hangs",
             lambda: [Check("never", "passed")] if forever.wait() else [],
@@ -167,10 +171,8 @@ def test_a_step_that_hangs_is_cut_off_named_and_undone() -> None:
         ),
         Step("after", lambda: [Check("after", "passed")]),
     ]
-    begin = time.monotonic()
 
-    report = run_steps(Report("functionality", "v1", 0.3), steps)
-    seconds = time.monotonic() - begin
+    report = run_steps(Report("functionality", "v1", 600.0), steps, clock=lambda: now[0])
     forever.set()
 
     assert not report.passed
@@ -179,7 +181,6 @@ def test_a_step_that_hangs_is_cut_off_named_and_undone() -> None:
     ]  # fmt: skip
     assert "'hangs', which was cut off" in report.checks[1].message
     assert undone == [1]
-    assert seconds < 5
 
 
 def test_an_interrupted_test_undoes_the_step_that_it_waits_for() -> None:
@@ -196,7 +197,7 @@ def test_an_interrupted_test_undoes_the_step_that_it_waits_for() -> None:
     try:
         with pytest.raises(KeyboardInterrupt):
             run_steps(
-                Report("validation", "v1", 30.0),
+                Report("validation", "v1", 600.0),
                 [Step("evaluation", interrupt, undo=lambda: undone.append(1))],
             )
     finally:
@@ -219,7 +220,7 @@ def test_a_step_that_raises_fails_by_name_and_the_next_one_runs() -> None:
         Step("good", lambda: [Check("good", "passed")]),
     ]
 
-    report = run_steps(Report("functionality", "v1", 10.0), steps)
+    report = run_steps(Report("functionality", "v1", 600.0), steps)
 
     assert [(check.name, check.value) for check in report.failures] == [
         ("refused", "BUNDLE_NOT_FOUND"),

@@ -67,7 +67,7 @@ def test_ctrl_c_during_the_imports_is_no_traceback() -> None:
     script = project["project"]["scripts"]["slipway"]
 
     ended = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, script, "version"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", INTERRUPTED, script, "version"], capture_output=True, text=True, timeout=200
     )
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "stopped\n")

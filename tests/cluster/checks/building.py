@@ -48,7 +48,7 @@ def _linted(dockerfile: str) -> tuple[str, ...]:
         input=dockerfile,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     return tuple(done.stdout.splitlines())
@@ -198,7 +198,7 @@ def _installed(script: str, root: Path, service: str) -> frozenset[str]:
     """Return what the script prints; it is asked once, since faults in it are planted in its text."""
     if (script, service) not in _seen:
         command = [sys.executable, "-c", script, service]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=200, check=True)
         _seen[script, service] = frozenset(done.stdout.split())
     return _seen[script, service]
 

@@ -111,7 +111,7 @@ def render(root: Path, overlay: str) -> Objects:
     """
     kubectl = Path(sys.executable).with_name("kubectl")
     command = [str(kubectl), "kustomize", str(root / "deploy/k8s/overlays" / overlay)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
     return Objects([manifest for manifest in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if manifest])

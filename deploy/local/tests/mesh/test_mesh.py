@@ -153,7 +153,7 @@ class House:
             return str(answer.read().decode())
 
     def _taken(self, mark: str) -> bool:
-        """Say whether Envoy has the written clusters, and the mark in its routes as often as in what is written."""
+        """Say whether Envoy has the written clusters, and the mark in its routes as often as written."""
         self.mesh.tick()
         written = self.layout.folder("envoy") / "xds"
         clusters = json.loads((written / "cds.json").read_text())["resources"]
