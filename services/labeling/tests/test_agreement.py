@@ -2,7 +2,6 @@
 
 import math
 import sys
-import time
 from itertools import combinations
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from slipway_labeling.engine.answers import Answers, BadAnswers
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from cpu_time import least_seconds
 from simulated_annotators import evenly_wrong, simulated
 
 # Fleiss, Psychol. Bull. 76 (1971), as told by Wikipedia: 10 subjects, 14 raters, 5 classes; kappa 0.210.
@@ -190,12 +190,9 @@ def test_an_annotator_outside_the_range_is_refused():
 def test_ten_thousand_tasks_take_less_than_two_seconds():
     answers = crowd(8, rates=np.linspace(0.02, 0.3, 64), tasks=10_000, classes=10)
 
-    began = time.process_time()
-    percent(answers), fleiss(answers), krippendorff(answers)
-    over_tasks = time.process_time() - began
+    over_tasks, _ = least_seconds(lambda: (percent(answers), fleiss(answers), krippendorff(answers)), 2)
     pairs = cohen_pairs(answers)
-    seconds = time.process_time() - began
 
-    print(f"three coefficients {over_tasks:.2f} s, {len(pairs)} pairs {seconds - over_tasks:.2f} s")
+    print(f"three coefficients {over_tasks:.2f} s, {len(pairs)} pairs")
     assert over_tasks < 2
     assert len(pairs) > 1000

@@ -1,7 +1,6 @@
 """Annotators: error rates with their uncertainty, and who is careless."""
 
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from slipway_labeling.engine.answers import UNKNOWN, Answers, BadAnswers
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from cpu_time import least_seconds
 from simulated_annotators import evenly_wrong, simulated
 
 SEEDS = range(50)
@@ -153,9 +153,7 @@ def test_ten_thousand_tasks_are_judged_in_less_than_a_second():
     rates = np.random.default_rng(4).uniform(0.02, 0.3, size=64)
     answers, _ = crowd(5, rates, tasks=10_000)
 
-    began = time.process_time()
-    found = judge(answers)
-    seconds = time.process_time() - began
+    seconds, found = least_seconds(lambda: judge(answers), 1)
 
     print(f"10,000 tasks x 3 answers, 64 annotators: {seconds:.2f} s")
     assert found.error_rate == pytest.approx(rates, abs=0.06)

@@ -1,7 +1,6 @@
 """Consensus: majority, weighted and Dawid-Skene, beside crowd-kit and beside a majority that is wrong."""
 
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from slipway_labeling.engine.consensus import dawid_skene, majority, weighted
 sys.path.insert(0, str(Path(__file__).parent))
 
 import crowdkit_oracle
+from cpu_time import least_seconds
 from simulated_annotators import evenly_wrong, simulated
 
 
@@ -107,9 +107,7 @@ def test_ten_thousand_tasks_take_less_than_a_second():
     confusions = [evenly_wrong(rate, 10) for rate in rng.uniform(0.02, 0.3, size=64)]
     answers, truth = simulated(rng, confusions, tasks=10_000, overlap=3)
 
-    began = time.process_time()
-    found = dawid_skene(answers)
-    seconds = time.process_time() - began
+    seconds, found = least_seconds(lambda: dawid_skene(answers), 1)
 
     print(f"10,000 tasks x 3 answers x 10 classes: {seconds:.2f} s, {found.iterations} iterations")
     assert (found.label == truth).mean() > 0.95

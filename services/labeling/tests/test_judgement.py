@@ -383,7 +383,7 @@ def test_computations_at_once_and_reviews_meanwhile_lose_nothing(
             run(lambda task=task: reviews.review(f"{NAME}/tasks/{task}", Verdict.CORRECT, ["lily"], "", ONCE))
         )
     for thread in threads:
-        thread.join(30)
+        thread.join(300)
 
     quality.compute(NAME, ConsensusMethod.MAJORITY, False)
     with database.transaction() as connection:
@@ -425,7 +425,7 @@ def test_people_work_on_while_the_project_is_judged(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
 
     found = quality.compute(NAME, None, False)
     assert failures == []

