@@ -61,6 +61,7 @@ class Admin:
 
     def __init__(self) -> None:
         self.started = time.time()
+        self.lock = threading.Lock()
         self.grpc: Counter[tuple[str, int]] = Counter()
         self.slow: Counter[tuple[str, float]] = Counter()
         admin = self
@@ -81,14 +82,18 @@ class Admin:
 
     def page(self, path: str) -> str:
         """Return a page."""
+        with self.lock:
+            return self._page(path)
+
+    def _page(self, path: str) -> str:
         if path.startswith("/server_info"):
             return f'{{"uptime_current_epoch": "{time.time() - self.started:.0f}s"}}'
         assert "filter" in parse_qs(urlsplit(path).query)
         lines = [
             f'envoy_cluster_grpc_{status}{{envoy_cluster_name="{cluster}"}} {count}'
-            for (cluster, status), count in list(self.grpc.items())
+            for (cluster, status), count in self.grpc.items()
         ]
-        clusters = {cluster for cluster, _ in list(self.slow)}
+        clusters = {cluster for cluster, _ in self.slow}
         for cluster in clusters:
             reached = 0
             for bound in (*BOUNDS, float("inf")):
@@ -100,9 +105,10 @@ class Admin:
 
     def restart(self) -> None:
         """Begin all counters again, as an Envoy that was killed."""
-        self.grpc.clear()
-        self.slow.clear()
-        self.started = time.time() + 10
+        with self.lock:
+            self.grpc.clear()
+            self.slow.clear()
+            self.started = time.time() + 10
 
     def close(self) -> None:
         """Stop."""
@@ -138,7 +144,7 @@ class Callers:
     def stop(self) -> None:
         """Call no more."""
         self._stopped.set()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _call(self) -> None:
         while not self._stopped.wait(self.every_s):
@@ -157,9 +163,10 @@ class Callers:
             for subset, count in chosen.items():
                 self._answer(subset, count, LIVE)
             if "mirror" in split:
-                rule = self.operator.there("DestinationRule", self.endpoint)
-                subsets = {s["name"]: s["labels"]["version"] for s in rule["spec"]["subsets"]}
-                self._answer(subsets["shadow"], asked, SHADOW)
+                rule = self.operator.get("DestinationRule", self.endpoint)
+                subsets = {s["name"]: s["labels"]["version"] for s in rule["spec"]["subsets"]} if rule else {}
+                if "shadow" in subsets:  # else the mirror has ended since
+                    self._answer(subsets["shadow"], asked, SHADOW)
 
     def _answer(self, subset: str, count: int, role: Any) -> None:
         version, draw = self.versions[subset], self._random
@@ -167,12 +174,13 @@ class Callers:
         errors = sum(draw.random() < version.error_rate for _ in range(count))
         live = f"model|ingress|{self.endpoint}|{subset}"
         cluster = f"pod|{self.endpoint}-{subset}-0" if role == SHADOW else live
-        self.admin.grpc[cluster, 0] += count - errors
-        self.admin.grpc[cluster, 13] += errors
         timed = f"model|ingress|{self.endpoint}|shadow" if role == SHADOW else live
-        for _ in range(count):
-            took = version.median_ms * draw.lognormvariate(0, 0.4)
-            self.admin.slow[timed, next((b for b in BOUNDS if took <= b), float("inf"))] += 1
+        took = [version.median_ms * draw.lognormvariate(0, 0.4) for _ in range(count)]
+        with self.admin.lock:
+            self.admin.grpc[cluster, 0] += count - errors
+            self.admin.grpc[cluster, 13] += errors
+            for one in took:
+                self.admin.slow[timed, next((b for b in BOUNDS if one <= b), float("inf"))] += 1
         good = count - errors
         self.exposed[subset] += good * (role == LIVE)
         labelled = good if self.labels and role == LIVE else 0

@@ -35,7 +35,7 @@ class Operator:
 
     def __init__(self, url: str, token_file: str = "") -> None:
         headers = {"Authorization": f"Bearer {Path(token_file).read_text().strip()}"} if token_file else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=10)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=60)
 
     def get(self, kind: str, name: str) -> Manifest | None:
         """Return an object, or None."""
@@ -117,7 +117,7 @@ class Meddler:
                 size = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(size) if size else None
                 target = meddler._target
-                onward = http.client.HTTPConnection(target.hostname or "", target.port, timeout=10)
+                onward = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
                 onward.request(self.command, self.path, body, dict(self.headers))
                 answer = onward.getresponse()
                 content = answer.read()
@@ -184,7 +184,7 @@ def serve_known_models() -> tuple[grpc.Server, str]:
     return server, f"127.0.0.1:{port}"
 
 
-def until(what: Callable[[], Any], within_s: float = 20.0) -> Any:
+def until(what: Callable[[], Any], within_s: float = 60.0) -> Any:
     """Return what a condition gives once it holds."""
     stop_at = time.monotonic() + within_s
     while True:

@@ -79,7 +79,7 @@ class House:
         """Return a rollout as it is."""
         return self.stub.GetRollout(pb.GetRolloutRequest(name=rollout.name))
 
-    def ended(self, rollout: pb.Rollout, within_s: float = 60) -> pb.Rollout:
+    def ended(self, rollout: pb.Rollout, within_s: float = 200) -> pb.Rollout:
         """Wait until a rollout has ended and its route is written; return it."""
         over = (pb.Rollout.SUCCEEDED, pb.Rollout.FAILED, pb.Rollout.ABORTED)
         try:
@@ -138,6 +138,7 @@ def running(keys: Keys, postgres: Any, laptop: Laptop) -> Iterator[House]:
         "judge_interval_s": 0.1,
         "kubernetes_url": meddler.url,
         "kubernetes_token_file": laptop.token_file,
+        "kubernetes_timeout_s": 60,
         "propagation_s": 0.3,
         "reconcile_interval_s": 0.05,
         "resync_interval_s": 1,

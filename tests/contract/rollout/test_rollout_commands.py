@@ -1,12 +1,12 @@
 """`slipway rollout`, against a real rollout on the laptop's Kubernetes API."""
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from callers import Behaviour
+from cluster import until
 from running import Keys
 from slipway.cli.main import app
 from typer.testing import CliRunner
@@ -60,11 +60,8 @@ def test_a_rollout_is_started_and_watched_to_its_end_and_its_log_and_history_are
 
 
 def until_running(run: Run, id: str) -> None:
-    """Wait until the new version's pods are ready."""
-    stop_at = time.monotonic() + 30
-    while run("rollout", "status", id)["state"] == "PENDING":
-        assert time.monotonic() < stop_at
-        time.sleep(0.1)
+    """Wait until the first step is in force."""
+    until(lambda: run("rollout", "status", id).get("step_time"))
 
 
 def test_a_rollout_is_paused_resumed_and_aborted_by_hand_and_watching_it_ends_with_1(
@@ -86,7 +83,7 @@ def test_a_rollout_is_paused_resumed_and_aborted_by_hand_and_watching_it_ends_wi
 
 def test_a_rollout_is_finished_by_hand_with_a_reason_and_settings_reach_it(run: Run, house: Any) -> None:
     id = house.endpoint(1, 2)
-    settings = ("--off", "latency", "--margin", "errors=0.02", "--max-hold", "30", "--on-hold", "fail")
+    settings = ("--off", "latency", "--margin", "errors=0.02", "--max-hold", "900", "--on-hold", "fail")
 
     made = run("rollout", "start", id, "v2", *ENDLESS, *settings)
     until_running(run, id)
@@ -94,7 +91,7 @@ def test_a_rollout_is_finished_by_hand_with_a_reason_and_settings_reach_it(run: 
 
     assert made["gates"]["latency"]["off"]
     assert made["gates"]["errors"]["margin"] == 0.02
-    assert {(s["max_hold_s"], s["on_hold"]) for s in made["steps"]} == {(30, "FAIL")}
+    assert {(s["max_hold_s"], s["on_hold"]) for s in made["steps"]} == {(900, "FAIL")}
     assert finished["state"] == "SUCCEEDED"
     assert run("rollout", "status", f"{id}/1")["name"] == made["name"]
 

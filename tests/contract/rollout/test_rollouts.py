@@ -1,11 +1,11 @@
 """What callers of rollout may rely on while a version gets its traffic."""
 
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 from callers import Behaviour
 from cluster import until
@@ -15,7 +15,7 @@ from slipway_runtime.rpc import from_rpc_error
 State, Decision = pb.Rollout.State, pb.Verdict.Decision
 OFF = pb.Gate(off=True)
 LABELS_ONLY = pb.RolloutGates(errors=OFF, latency=OFF, shift=OFF, disagreement=OFF, max_error_rate=1)
-GOOD = Behaviour(accuracy=1.0)  # of equal versions that err, one in a hundred fails by chance: see the twenty
+GOOD = Behaviour(accuracy=1.0)  # of equal versions that err, 4 in 1000 fail by chance: see the twenty
 
 
 def steps(*weights: int, count: int = 20, **fields: Any) -> list[pb.RolloutStep]:
@@ -30,6 +30,14 @@ def refusal(ask: Any) -> Any:
 
 def verdicts(house: Any, rollout: pb.Rollout) -> list[pb.Verdict]:
     return list(house.stub.ListVerdicts(pb.ListVerdictsRequest(parent=rollout.name)).verdicts)
+
+
+def looked_at(house: Any, rollout: pb.Rollout) -> pb.Rollout:
+    """Wait until the rollout was looked at, from the look's beginning on; return it."""
+    for _ in range(2):  # the first may have begun before
+        seen = house.now(rollout).verdict.update_time
+        until(lambda seen=seen: house.now(rollout).verdict.update_time != seen)
+    return house.now(rollout)
 
 
 def servings(house: Any, id: str) -> list[pb.Serving]:
@@ -145,14 +153,26 @@ def test_a_version_that_never_comes_up_fails_at_its_timeout_and_is_held_until_th
     id = house.endpoint(1)
     house.laptop.hold(f"{id}-v2")
 
-    rollout = house.rollout(id, 2, ready_timeout_s=2)
+    rollout = house.rollout(id, 2, ready_timeout_s=1800)
     held = until(lambda: (r := house.now(rollout)).verdict.reason and r)
+    begun_before(house, rollout, 1801)
     ended = house.ended(rollout)
 
     assert (State.Name(held.state), Decision.Name(held.verdict.decision)) == ("PENDING", "HOLD")
     assert State.Name(ended.state) == "FAILED"
-    assert "was not ready within 2 s" in ended.state_reason
+    assert "was not ready within 1800 s" in ended.state_reason
     assert house.operator.weights(id) == {"v1": 100}
+
+
+def begun_before(house: Any, rollout: pb.Rollout, seconds: float) -> None:
+    """Let a rollout have been made so long ago."""
+    _, id, _, number = rollout.name.split("/")
+    statement = (
+        "UPDATE rollouts SET content = jsonb_set(content::jsonb, '{create_time}', "
+        "to_jsonb(clock_timestamp() - make_interval(secs => %s))) WHERE endpoint = %s AND number = %s"
+    )
+    with psycopg.connect(house.database_url.replace("postgresql+psycopg", "postgresql")) as connection:
+        connection.execute(statement, (seconds, id, int(number)))
 
 
 def test_a_version_whose_pods_fail_in_mid_canary_loses_its_traffic(house: Any) -> None:
@@ -295,34 +315,40 @@ def test_a_version_that_is_not_approved_or_not_known_is_refused(house: Any) -> N
     assert same.reason == "NO_STABLE_VERSION"
 
 
+def errors_of(rollout: pb.Rollout) -> pb.GateReading:
+    return next(gate for gate in rollout.verdict.gates if gate.gate == "errors")
+
+
 def test_counters_that_begin_again_count_nothing_twice(house: Any) -> None:
     id = house.endpoint(1, 2)
     callers = house.callers(id, {"v1": GOOD, "v2": GOOD})
     rollout = house.rollout(id, 2, steps=steps(50, 100, count=10**6))
-    until(lambda: [g.count for g in house.now(rollout).verdict.gates if g.gate == "errors" and g.count > 200])
+    until(lambda: errors_of(house.now(rollout)).count > 200)
 
     house.admin.restart()
-    time.sleep(1)
+    before = errors_of(looked_at(house, rollout)).count
+    until(lambda: errors_of(house.now(rollout)).count > before)
     callers.stop()
-    time.sleep(0.5)
-    (errors,) = [g for g in house.now(rollout).verdict.gates if g.gate == "errors"]
+    errors = errors_of(looked_at(house, rollout))
 
     assert 200 < errors.count <= callers.sent["v2"]
     assert errors.stable_count <= callers.sent["v1"]
 
 
-def test_of_twenty_equal_versions_in_the_running_system_one_fails_at_most(house: Any) -> None:
+@pytest.mark.timeout(900)
+def test_of_twenty_equal_versions_in_the_running_system_two_fail_at_most(house: Any) -> None:
     with ThreadPoolExecutor(5) as pool:
         ids = list(pool.map(lambda _: house.endpoint(1), range(20)))
     for seed, id in enumerate(ids):
         house.callers(id, {"v1": Behaviour(), "v2": Behaviour()}, seed=seed, every_s=0.3)
 
     rollouts = [house.rollout(id, 2, steps=steps(0, 5, 25, 50, 100)) for id in ids]
-    ended = [house.ended(rollout, 240) for rollout in rollouts]
+    ended = [house.ended(rollout, 600) for rollout in rollouts]
 
     states = [State.Name(rollout.state) for rollout in ended]
-    assert states.count("FAILED") <= 1
-    assert states.count("SUCCEEDED") >= 19
+    failed = states.count("FAILED")
+    assert failed <= 2  # of 1000 four fail (simulated): three of twenty in less than one of 10 000 runs
+    assert states.count("SUCCEEDED") == 20 - failed
 
 
 def test_rollouts_and_verdicts_are_listed_in_pages(house: Any) -> None:
@@ -346,7 +372,7 @@ def test_a_watch_ends_with_the_rollout(house: Any) -> None:
     house.callers(id, {"v1": GOOD, "v2": GOOD})
     rollout = house.rollout(id, 2, steps=steps(10, 100))
 
-    seen = list(house.stub.WatchRollout(pb.WatchRolloutRequest(name=rollout.name), timeout=60))
+    seen = list(house.stub.WatchRollout(pb.WatchRolloutRequest(name=rollout.name), timeout=200))
 
     assert State.Name(seen[-1].state) == "SUCCEEDED"
     assert seen[-1].settled
