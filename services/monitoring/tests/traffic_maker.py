@@ -15,10 +15,10 @@ EMBEDDING = 16
 
 
 class Traffic:
-    """Makes rows of three flowers, seeded."""
+    """Makes rows of three flowers, seeded; their ids too, for these say which rows are in a sample."""
 
     def __init__(self, seed: int = 0) -> None:
-        self._random = np.random.default_rng(seed)
+        self._random, self._ids = np.random.default_rng(seed), np.random.default_rng([seed, 1])
         self.spool = str(uuid.uuid4())
         self._sequence = 0
 
@@ -62,7 +62,12 @@ class Traffic:
 
     def _event(self, row: Row, fields: dict[str, Any]) -> Event:
         self._sequence += 1
-        made: dict[str, Any] = {"role": Role.LIVE, "endpoint": ENDPOINT, "time_us": time.time_ns() // 1000}
+        made: dict[str, Any] = {
+            "prediction_id": f"{uuid.UUID(bytes=self._ids.bytes(16))}-abcdef12",
+            "role": Role.LIVE,
+            "endpoint": ENDPOINT,
+            "time_us": time.time_ns() // 1000,
+        }
         return event(self._sequence, row, **{**made, **fields})
 
 
