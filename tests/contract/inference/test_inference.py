@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
 
 import bundles
 from slipway_inference.engine.segments import read_segment
+from slipway_inference.engine.spool import _GATHER_S as GATHER_S
 from slipway_runtime.rpc import from_rpc_error
 
 MODEL = "flowers"
+WITHIN_S = 60.0
 
 
 class Front(Service):
@@ -47,6 +49,17 @@ class Front(Service):
         if wait:
             self.wait_ready()
         return self
+
+    def leave(self) -> None:
+        """End it by SIGTERM, and let it take its time."""
+        self._end(signal.SIGTERM, WITHIN_S)
+
+
+def until(true: Callable[[], bool]) -> None:
+    stop_at = time.monotonic() + WITHIN_S
+    while not true():
+        assert time.monotonic() < stop_at
+        time.sleep(0.05)
 
 
 def write_bundle(folder: Path, **changed: bytes) -> Path:
@@ -131,7 +144,7 @@ def test_raw_contents_are_one_for_each_input_and_never_beside_typed_ones(
 
     with grpc.insecure_channel(front.address) as channel, pytest.raises(grpc.RpcError) as refused:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        stub.ModelInfer(request, metadata=list(headers.items()), timeout=10)
+        stub.ModelInfer(request, metadata=list(headers.items()), timeout=WITHIN_S)
 
     assert from_rpc_error(refused.value).violations[0].field == "raw_input_contents"
 
@@ -144,7 +157,7 @@ def test_typed_contents_mean_the_same_as_raw_ones(front: Front, golden: Any, hea
 
     with grpc.insecure_channel(front.address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        response = stub.ModelInfer(request, metadata=list(headers.items()), timeout=10)
+        response = stub.ModelInfer(request, metadata=list(headers.items()), timeout=WITHIN_S)
 
     first = np.frombuffer(response.raw_output_contents[0], np.float32).reshape(2, 3)
     np.testing.assert_allclose(first, golden["out.probabilities"][:2], atol=1e-5)
@@ -174,7 +187,7 @@ def test_a_wrong_tensor_is_refused_by_name_with_value_and_remedy(
     with grpc.insecure_channel(front.address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.ModelInfer(request, metadata=list(headers.items()), timeout=10)
+            stub.ModelInfer(request, metadata=list(headers.items()), timeout=WITHIN_S)
 
     error = from_rpc_error(caught.value)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -235,7 +248,7 @@ def test_callers_that_cancel_do_no_harm_to_the_others(front: Front, golden: Any,
             await asyncio.sleep(0.01)
             for call in calls[::2]:
                 call.cancel()
-            results = await asyncio.wait_for(asyncio.gather(*calls[1::2], return_exceptions=True), 30)
+            results = await asyncio.wait_for(asyncio.gather(*calls[1::2], return_exceptions=True), WITHIN_S)
             return sum(not isinstance(result, BaseException) for result in results)
 
     assert asyncio.run(mixed()) == 100
@@ -244,13 +257,18 @@ def test_callers_that_cancel_do_no_harm_to_the_others(front: Front, golden: Any,
 def test_a_full_queue_sheds_with_a_hint_when_to_come_again(
     repository: Path, keys: Keys, golden: Any, headers: Any
 ) -> None:
-    small = Front(repository, keys, max_queue_rows=8, max_batch_rows=8).start()
+    small = Front(repository, keys, max_queue_rows=8, max_batch_rows=8, batch_timeout_s=600).start()
+    (engine,) = psutil.Process(small.pid).children()
 
     async def flood() -> list[Any]:
         async with triton_aio.InferenceServerClient(small.address) as opened:
-            calls = [opened.infer(MODEL, tensor(golden["in.image"]), headers=headers) for _ in range(300)]
+            images = tensor(golden["in.image"])
+            calls = [asyncio.create_task(opened.infer(MODEL, images, headers=headers)) for _ in range(300)]
+            await asyncio.wait(calls, timeout=WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+            engine.resume()
             return await asyncio.gather(*calls, return_exceptions=True)
 
+    engine.suspend()
     try:
         results = asyncio.run(flood())
     finally:
@@ -275,10 +293,7 @@ def test_a_killed_engine_comes_back(front: Front, client: Any, golden: Any, head
             return False
         return psutil.Process(front.pid).children()[0].pid != child.pid
 
-    stop_at = time.monotonic() + 20
-    while not answers():
-        assert time.monotonic() < stop_at
-        time.sleep(0.05)
+    until(answers)
     assert seen <= {"StatusCode.UNAVAILABLE"}
 
 
@@ -291,10 +306,7 @@ def test_unload_ends_the_engine_and_load_brings_the_model_back(
     client.load_model(MODEL, headers=headers)
 
     assert gone == []
-    stop_at = time.monotonic() + 20
-    while not client.is_model_ready(MODEL, headers=headers):
-        assert time.monotonic() < stop_at
-        time.sleep(0.05)
+    until(lambda: client.is_model_ready(MODEL, headers=headers))
 
 
 def test_loads_at_once_leave_one_engine(front: Front, client: Any, headers: Any) -> None:
@@ -308,10 +320,7 @@ def test_loads_at_once_leave_one_engine(front: Front, client: Any, headers: Any)
     for loader in loaders:
         loader.join(60)
 
-    stop_at = time.monotonic() + 20
-    while not client.is_model_ready(MODEL, headers=headers):
-        assert time.monotonic() < stop_at
-        time.sleep(0.05)
+    until(lambda: client.is_model_ready(MODEL, headers=headers))
     assert len(psutil.Process(front.pid).children()) == 1
 
 
@@ -328,10 +337,7 @@ def test_a_front_without_a_repository_lets_no_caller_take_its_slots_away(keys: K
     served = Service("slipway_inference.main", keys, **settings).start(wait=False)
     try:
         with triton.InferenceServerClient(served.address) as client:
-            stop_at = time.monotonic() + 30
-            while not _is_live(client, headers):
-                assert time.monotonic() < stop_at
-                time.sleep(0.1)
+            until(lambda: _is_live(client, headers))
             for change in (client.unload_model, client.load_model):
                 with pytest.raises(InferenceServerException) as refused:
                     change(MODEL, headers=headers)
@@ -348,6 +354,10 @@ def _is_live(client: Any, headers: Any) -> bool:
         return False
 
 
+def _slot(client: Any, headers: Any) -> Any:
+    return client.get_model_repository_index(headers=headers).models[0]
+
+
 def test_a_bundle_that_breaks_its_golden_answers_is_never_ready(
     tmp_path: Path, keys: Keys, headers: Any
 ) -> None:
@@ -355,20 +365,13 @@ def test_a_bundle_that_breaks_its_golden_answers_is_never_ready(
     broken = Front(tmp_path, keys).start(wait=False)
     try:
         with triton.InferenceServerClient(broken.address) as client:
-            stop_at = time.monotonic() + 30
-            index: Any = None
-            while index is None or index.models[0].state != "REFUSED":
-                assert time.monotonic() < stop_at
-                time.sleep(0.1)
-                try:
-                    index = client.get_model_repository_index(headers=headers)
-                except InferenceServerException:
-                    continue
-            assert "golden" in index.models[0].reason
+            until(lambda: _is_live(client, headers) and _slot(client, headers).state == "REFUSED")
+            reason = _slot(client, headers).reason
+            assert "golden" in reason
             assert not client.is_server_ready(headers=headers)
-        probed = httpx.get(f"http://127.0.0.1:{broken.http_port}/readyz")
+        probed = httpx.get(f"http://127.0.0.1:{broken.http_port}/readyz", timeout=WITHIN_S)
         assert probed.status_code == 503
-        assert probed.text == f"slot {MODEL} is REFUSED: {index.models[0].reason}"
+        assert probed.text == f"slot {MODEL} is REFUSED: {reason}"
     finally:
         broken.stop()
 
@@ -382,7 +385,7 @@ def test_sigterm_answers_what_is_in_flight_and_keeps_the_events(
 
     def call() -> None:
         with triton.InferenceServerClient(leaving.address) as client:
-            for _ in range(400):
+            while True:
                 try:
                     client.infer(MODEL, tensor(golden["in.image"][:1]), headers=headers)
                 except InferenceServerException as error:
@@ -393,14 +396,15 @@ def test_sigterm_answers_what_is_in_flight_and_keeps_the_events(
     callers = [threading.Thread(target=call) for _ in range(4)]
     for caller in callers:
         caller.start()
-    time.sleep(0.5)
-    leaving.stop()
+    try:
+        until(lambda: len(answered) > 20)
+    finally:
+        leaving.leave()
     for caller in callers:
         caller.join()
 
     records = [record for path in tmp_path.glob("*.events") for record in read_segment(path)]
     assert set(failed) <= {"StatusCode.UNAVAILABLE", "StatusCode.CANCELLED"}
-    assert len(answered) > 20
     assert len(records) >= len(answered)
 
 
@@ -411,8 +415,14 @@ def test_events_survive_a_kill_but_for_a_second(
     with triton.InferenceServerClient(doomed.address) as client:
         for _ in range(50):
             client.infer(MODEL, tensor(golden["in.image"][:1]), headers=headers)
-    time.sleep(1.5)
 
-    doomed.kill()
+    def kept() -> int:
+        return sum(1 for path in tmp_path.glob("*.events") for _ in read_segment(path))
 
-    assert sum(1 for path in tmp_path.glob("*.events") for _ in read_segment(path)) == 50
+    try:
+        until(lambda: kept() == 50)
+    finally:
+        doomed.kill()
+
+    assert kept() == 50
+    assert GATHER_S < 1
