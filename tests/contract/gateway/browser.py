@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ FLAGS = [
 NO_BROWSER = (
     "NO BROWSER: install Debian's chromium, or name one with SLIPWAY_BROWSER=/path; nothing is downloaded"
 )
+HOLD = 3  # tasks that the page holds at a time
 NEXT = """() => {
   const stage = document.getElementById("stage"), before = stage.dataset.task, begin = performance.now();
   window.nextShown = new Promise((resolve) => {
@@ -61,12 +63,14 @@ class LabelPage:
         self.url = url
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(60_000)
         self.faults: list[str] = []
         self.foreign: list[str] = []
+        self.answered: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("console", self._heard)
         self.page.on("request", self._asked)
+        self.page.on("requestfinished", lambda request: self.answered.append(request.url.partition("?")[0]))
 
     def _heard(self, message: Any) -> None:
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
@@ -81,6 +85,30 @@ class LabelPage:
         path = f"/label/{project.removeprefix('labelingProjects/')}" if project else "/label"
         self.page.goto(f"{self.url}{path}{f'#token={token}' if token else ''}")
         return self
+
+    def open_at_rest(self, project: str, token: str) -> str:
+        """Go to a project and wait until the page asks for nothing by itself; return the first example's key.
+
+        Its tasks are fetched and their leases renewed, next in 200 s of the page's clock (see `later`).
+        """
+        self.page.clock.install()
+        first = self.open(project, token).shown()
+        self.wait("answered", "0")
+        self.wait_answered(":media", HOLD)
+        self.later(15)
+        self.wait_answered(":renew", HOLD)
+        return first
+
+    def later(self, seconds: float) -> None:
+        """Let time pass for the page; a timer that is due meanwhile goes off once."""
+        self.page.clock.fast_forward(round(seconds * 1000))
+
+    def wait_answered(self, ending: str, count: int) -> None:
+        """Wait until so many requests to addresses that end so were answered."""
+        stop_at = time.monotonic() + 60
+        while sum(url.endswith(ending) for url in self.answered) < count:
+            assert time.monotonic() < stop_at, self.answered
+            self.page.wait_for_timeout(20)
 
     def key(self, *keys: str) -> None:
         """Press keys one after another."""

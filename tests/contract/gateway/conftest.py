@@ -47,7 +47,7 @@ def gateway(
 def rest(gateway: Gateway) -> Iterator[httpx.Client]:
     """A client that sends the administrator's API token."""
     headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-    with httpx.Client(base_url=gateway.url, headers=headers, timeout=20) as client:
+    with httpx.Client(base_url=gateway.url, headers=headers, timeout=60) as client:
         yield client
 
 
@@ -71,7 +71,7 @@ def studio(keys: Keys, postgres: object, ingestion: Service, admin_token_file: P
         ingestion=ingestion.address,
         labeling=labeling.address,
         api_token_cache_s=0,
-        access_token_s=6,
+        access_token_s=60,
     )
     labeling.migrate().start()
     door.migrate().start()

@@ -24,4 +24,7 @@ class Gateway(Service):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", self.rest_port)) != 0:
                 return False
-        return httpx.get(f"{self.url}/readyz").status_code == 200
+        try:
+            return httpx.get(f"{self.url}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False

@@ -4,6 +4,7 @@ import io
 import random
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -41,7 +42,7 @@ class Studio:
         self.labeling_database = labeling_database
         self.ingestion = ingestion
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-        self.rest = httpx.Client(base_url=gateway.url, headers=headers, timeout=20)
+        self.rest = httpx.Client(base_url=gateway.url, headers=headers, timeout=60)
 
     def person(self, *roles: str) -> tuple[str, str]:
         """Make a user, an annotator unless roles are named; return its id and an API token."""
@@ -90,6 +91,15 @@ class Studio:
         answer = self.rest.request(verb, path, json=body)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
+
+    def lease_ends(self, project: str) -> list[datetime]:
+        """Return when the leases of a project end, by task."""
+        url = self.labeling_database.replace("postgresql+psycopg", "postgresql")
+        statement = (
+            "SELECT lease_time FROM assignments WHERE project = %s AND state = 'LEASED' ORDER BY task, number"
+        )
+        with psycopg.connect(url, autocommit=True) as connection:
+            return [end for (end,) in connection.execute(statement, (project.split("/")[1],))]
 
     def prelabel(self, project: str, label: str) -> None:
         """Give every task of a project the same answer of a model."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from browser import LabelPage
+from browser import HOLD, LabelPage
 from studio import Studio, picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
@@ -51,11 +51,11 @@ def test_a_token_revoked_in_the_middle_asks_for_another_and_loses_no_answer(
 ) -> None:
     project = studio.project(PICTURES)
     user, token = studio.person()
-    page = tab().open(project, token)
-    first = page.shown()
+    page = tab()
+    first = page.open_at_rest(project, token)
     (held,) = studio.call("GET", f"/v1/tokens?user=users/{user}")["tokens"]
     studio.call("POST", f"/v1/{held['name']}:revoke")
-    page.page.wait_for_timeout(6500)  # the JWT that it gave runs out
+    page.later(60)  # the JWT that it gave runs out
 
     page.key("2")
     page.wait("sign-in-trouble", "was revoked")
@@ -86,16 +86,22 @@ def test_who_may_not_annotate_and_what_is_not_there_get_the_reason(
 
 
 def test_leases_are_renewed_while_a_person_thinks(studio: Studio, tab: Callable[..., LabelPage]) -> None:
-    project = studio.project(PICTURES, leaseS=3)
+    project = studio.project(PICTURES, leaseS=600)
     _, token = studio.person()
-    page = tab().open(project, token)
-    first = page.shown()
+    page = tab()
+    first = page.open_at_rest(project, token)
+    ends = [studio.lease_ends(project)]
 
-    page.page.wait_for_timeout(8000)
+    for times in (2, 3):
+        page.later(210)
+        page.wait_answered(":renew", times * HOLD)
+        ends.append(studio.lease_ends(project))
     page.key("1")
     page.shown(other_than=first)
     page.wait_sent()
 
+    assert [len(held) for held in ends] == [HOLD, HOLD, HOLD]
+    assert all(one < two < three for one, two, three in zip(*ends, strict=True))
     assert page.text("notices") == ""
     assert studio.answers(project) == {first: ["rose"]}
 
@@ -105,8 +111,8 @@ def test_a_paused_annotator_reads_why_and_the_refused_answer_comes_back(
 ) -> None:
     project = studio.project(PICTURES)
     user, token = studio.person()
-    page = tab().open(project, token)
-    first = page.shown()
+    page = tab()
+    first = page.open_at_rest(project, token)
     annotator = f"/v1/{project}/annotators/{user}"
     studio.call("POST", f"{annotator}:pause", {"reason": "tulips look like roses to you"})
 
@@ -139,8 +145,7 @@ def test_answers_typed_while_the_service_is_dead_are_sent_when_it_is_back(
         expected[seen] = ["rose"]
         page.key("1")
     page.wait_sent()
-    fetched = "performance.getEntriesByType('resource').filter((one) => one.name.endsWith(':media'))"
-    page.page.wait_for_function(f"() => {fetched}.length >= 5")  # two answered, three or more held ahead
+    page.wait_answered(":media", 2 + HOLD)  # two answered, three or more held ahead
 
     studio.labeling.kill()
     try:
@@ -205,11 +210,11 @@ def test_what_one_person_left_unsent_never_goes_out_as_anothers(
     project = studio.project(PICTURES)
     user, token = studio.person()
     _, others = studio.person()
-    page = tab().open(project, token)
-    first = page.shown()
+    page = tab()
+    first = page.open_at_rest(project, token)
     (held,) = studio.call("GET", f"/v1/tokens?user=users/{user}")["tokens"]
     studio.call("POST", f"/v1/{held['name']}:revoke")
-    page.page.wait_for_timeout(6500)  # the JWT that it gave runs out
+    page.later(60)  # the JWT that it gave runs out
     page.key("2")
     page.wait("sign-in-trouble", "was revoked")
 
