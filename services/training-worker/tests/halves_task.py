@@ -1,5 +1,7 @@
 """A task that learns which half of an image is lighter; small enough to train in a second."""
 
+from pathlib import Path
+
 TASK = """
 from torch import nn
 from slipway.task import Task, hyper
@@ -17,3 +19,19 @@ class Halves(Task):
         return nn.Sequential(nn.Flatten(), nn.Linear(size, self.width), act, nn.Dropout(0.2),
                              nn.Linear(self.width, len(self.data.classes)))
 """
+
+CRAWL = """
+    losses = 0
+
+    def loss(self, logits, targets):
+        import os, time
+        Halves.losses += 1
+        if Halves.losses > 250 and not os.path.exists(GO):
+            time.sleep(0.2)
+        return super().loss(logits, targets)
+"""
+
+
+def crawling(task: str, go: Path) -> str:
+    """Return the task of a class `Halves`, which soon trains slowly until a file is there."""
+    return task + CRAWL.replace("GO", repr(str(go)))

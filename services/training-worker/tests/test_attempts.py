@@ -11,6 +11,7 @@ from typing import Any
 
 import neighbours
 import pytest
+from halves_task import TASK, crawling
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -36,7 +37,7 @@ def recorded_spans() -> InMemorySpanExporter:
     return exporter
 
 
-def until(condition: Callable[[], Any], within_s: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], within_s: float = 120.0) -> Any:
     """Return what the condition gives once it is true."""
     stop_at = time.monotonic() + within_s
     while time.monotonic() < stop_at:
@@ -44,6 +45,12 @@ def until(condition: Callable[[], Any], within_s: float = 30.0) -> Any:
             return found
         time.sleep(0.02)
     raise AssertionError("it did not come true in time")
+
+
+@pytest.fixture
+def go(tmp_path: Path) -> Path:
+    """Return the file that lets crawling tasks run."""
+    return tmp_path / "go"
 
 
 def in_thread(work: Callable[[], Any]) -> threading.Thread:
@@ -93,15 +100,16 @@ def test_a_job_ends_with_one_version_metrics_and_a_whole_bundle(
 
 
 def test_a_training_process_killed_in_mid_training_resumes_from_its_checkpoint(
-    house: Any, registry: neighbours.Registry
+    house: Any, registry: neighbours.Registry, go: Path
 ) -> None:
-    job = house.submit(hyperparameters=LONG)
+    job = house.submit(task=crawling(TASK, go), hyperparameters=LONG)
     thread = in_thread(lambda: house.attempts.run(job.id))
     seen = until(trained(house, job.name, 50))
 
     os.kill(seen.attempts[0].pid, signal.SIGKILL)
-    thread.join(20)
+    thread.join(120)
     lost = house.jobs.get(job.name)
+    go.touch()
     house.attempts.run(house.sent[-1])
 
     done = house.jobs.get(job.name)
@@ -119,16 +127,17 @@ def _every(job: Job) -> int:
     return max(1, job.progress.total_steps // 2000)
 
 
-def test_another_host_resumes_from_the_stored_checkpoint(house: Any, tmp_path: Any) -> None:
+def test_another_host_resumes_from_the_stored_checkpoint(house: Any, tmp_path: Path, go: Path) -> None:
     import shutil
 
-    job = house.submit(hyperparameters=LONG)
+    job = house.submit(task=crawling(TASK, go), hyperparameters=LONG)
     thread = in_thread(lambda: house.attempts.run(job.id))
     seen = until(trained(house, job.name, 50))
     os.kill(seen.attempts[0].pid, signal.SIGKILL)
-    thread.join(20)
+    thread.join(120)
     shutil.rmtree(tmp_path)
     tmp_path.mkdir()
+    go.touch()
 
     house.attempts.run(job.id)
 
@@ -140,8 +149,6 @@ def test_another_host_resumes_from_the_stored_checkpoint(house: Any, tmp_path: A
 def test_a_job_is_dead_lettered_with_its_reason_when_every_attempt_dies(
     house: Any, registry: neighbours.Registry
 ) -> None:
-    from halves_task import TASK
-
     dying = TASK + "\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
     job = house.submit(task=dying, max_attempts=2)
 
@@ -159,8 +166,6 @@ def test_a_job_is_dead_lettered_with_its_reason_when_every_attempt_dies(
 
 
 def test_an_error_of_the_task_fails_the_job_at_once_and_names_the_line(house: Any) -> None:
-    from halves_task import TASK
-
     job = house.submit(task=TASK.replace("size = self", "size = 1 // 0 * self"))
 
     house.attempts.run(job.id)
@@ -184,8 +189,6 @@ def test_a_job_that_failed_before_its_training_began_ends_its_run_and_is_closed(
 
 
 def test_a_loss_that_does_not_fall_fails_in_the_smoke_stage_with_the_reason(house: Any) -> None:
-    from halves_task import TASK
-
     job = house.submit(
         task=TASK + "\n    def loss(self, logits, targets):\n        return (logits * 0).sum() + 1\n"
     )
@@ -241,13 +244,15 @@ def test_a_commit_without_the_labels_that_training_needs_fails_before_any_step(
     assert failed.error.startswith(why)
 
 
-def test_cancelling_a_running_job_kills_its_process_group(house: Any, registry: neighbours.Registry) -> None:
-    job = house.submit(hyperparameters=LONG)
+def test_cancelling_a_running_job_kills_its_process_group(
+    house: Any, registry: neighbours.Registry, go: Path
+) -> None:
+    job = house.submit(task=crawling(TASK, go), hyperparameters=LONG)
     thread = in_thread(lambda: house.attempts.run(job.id))
     seen = until(trained(house, job.name, 20))
 
     house.jobs.cancel(job.name, "", b"")
-    thread.join(20)
+    thread.join(120)
 
     assert house.jobs.get(job.name).state is State.CANCELLED
     assert registry.state == reg.Run.State.CANCELLED
@@ -255,14 +260,15 @@ def test_cancelling_a_running_job_kills_its_process_group(house: Any, registry: 
         os.killpg(seen.attempts[0].pid, 0)
 
 
-def test_a_stopping_worker_gives_its_job_back_and_that_costs_no_attempt(house: Any) -> None:
-    job = house.submit(hyperparameters=LONG, max_attempts=1)
+def test_a_stopping_worker_gives_its_job_back_and_that_costs_no_attempt(house: Any, go: Path) -> None:
+    job = house.submit(task=crawling(TASK, go), hyperparameters=LONG, max_attempts=1)
     thread = in_thread(lambda: house.attempts.run(job.id))
     until(trained(house, job.name, 20))
 
     house.attempts.stop()
-    thread.join(20)
+    thread.join(120)
     given_back = house.jobs.get(job.name)
+    go.touch()
     house.worker().run(job.id)
 
     assert given_back.state is State.PENDING
@@ -275,7 +281,7 @@ def test_a_stopping_worker_gives_its_job_back_and_that_costs_no_attempt(house: A
 def test_only_one_of_two_workers_gets_a_job(house: Any) -> None:
     job = house.submit()
 
-    claimed = [house.worker()._claim(job.id) for _ in range(2)]
+    claimed = [house.worker(lease_s=600)._claim(job.id) for _ in range(2)]
 
     assert [found is None for found in claimed] == [False, True]
 
@@ -283,7 +289,7 @@ def test_only_one_of_two_workers_gets_a_job(house: Any) -> None:
 def test_the_sweeper_sends_what_waits_and_what_lost_its_lease_and_leaves_the_rest(house: Any) -> None:
     waiting, lost, held = (house.submit(display_name=name) for name in ("waiting", "lost", "held"))
     house.worker(lease_s=0.05)._claim(lost.id)
-    house.worker(lease_s=60)._claim(held.id)
+    house.worker(lease_s=600)._claim(held.id)
     house.sent.clear()
     time.sleep(0.1)
 

@@ -78,7 +78,7 @@ def test_what_another_process_uses_stays_until_it_is_killed(
     cache.clear_leftovers()
     while_held = names(tmp_path)
     holder.send_signal(signal.SIGKILL)
-    holder.wait(10)
+    holder.wait(60)
     cache.evict()
     cache.clear_leftovers()
 
