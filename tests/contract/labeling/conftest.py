@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from slipway.ingestion.v1 import ingestion_pb2 as ing
 from slipway.ingestion.v1 import ingestion_pb2_grpc as ing_grpc
 from slipway.labeling.v1 import labeling_pb2 as pb
 from slipway.labeling.v1 import labeling_pb2_grpc
+from slipway_runtime.db import Database
 from slipway_runtime.rpc import from_rpc_error
+from sqlalchemy import text
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -57,6 +60,18 @@ class House:
     def claimed(self, stub: Any, project: str, count: int = 1) -> Any:
         """Return the first assignment that a claim gives."""
         return stub.ClaimTasks(pb.ClaimTasksRequest(parent=project, count=count)).assignments[0]
+
+    def later(self, assignment: str, seconds: int) -> None:
+        """Let a lease be older by so many seconds."""
+        task, _, number = assignment.partition("/tasks/")[2].split("/")
+        database = Database(self.service.settings["database_url"], pool_size=1)
+        with database.transaction() as connection:
+            statement = (
+                "UPDATE assignments SET lease_time = lease_time - :by WHERE task = :task AND number = :number"
+            )
+            values = {"by": timedelta(seconds=seconds), "task": int(task), "number": int(number)}
+            assert connection.execute(text(statement), values).rowcount == 1
+        database.close()
 
     def submit(self, stub: Any, assignment: str, *labels: str, **fields: Any) -> Any:
         """Answer with labels."""

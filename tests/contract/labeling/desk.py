@@ -116,21 +116,22 @@ class Desk:
             pb.CreateSnapshotRequest(parent=project, snapshot=pb.Snapshot(**fields))
         )
 
-    def ended(self, snapshot: pb.Snapshot, within_s: float = 60) -> pb.Snapshot:
+    def ended(self, snapshot: pb.Snapshot, within_s: float = 180) -> pb.Snapshot:
         """Return the snapshot when it has ended; a service that is away meanwhile is asked again."""
         return self.until(
             snapshot, lambda found: found.state in (State.SUCCEEDED, State.FAILED), within_s=within_s
         )
 
     def until(
-        self, snapshot: pb.Snapshot, true: Callable[[pb.Snapshot], bool], within_s: float = 60
+        self, snapshot: pb.Snapshot, true: Callable[[pb.Snapshot], bool], within_s: float = 180
     ) -> pb.Snapshot:
         """Return the snapshot as soon as something is true of it."""
         stop_at, found = time.monotonic() + within_s, snapshot
         while time.monotonic() < stop_at:
             try:
-                found = self.stub().GetSnapshot(pb.GetSnapshotRequest(name=snapshot.name), timeout=5)
+                found = self.stub().GetSnapshot(pb.GetSnapshotRequest(name=snapshot.name), timeout=20)
             except grpc.RpcError:
+                time.sleep(0.05)
                 continue
             if true(found):
                 return found

@@ -16,7 +16,9 @@ NAMES = ("task", "annotation")
 def export(desk: Desk, project: str, format: int) -> bytes:
     pieces = [
         one.chunk
-        for one in desk.stub().ExportAnnotations(pb.ExportAnnotationsRequest(parent=project, format=format))
+        for one in desk.stub().ExportAnnotations(
+            pb.ExportAnnotationsRequest(parent=project, format=format), timeout=120
+        )
     ]
     assert all(len(piece) <= 1 << 20 for piece in pieces)
     return b"".join(pieces)
@@ -32,7 +34,7 @@ def parts(project: str, format: int, data: bytes, request_id: str = "") -> Itera
 def import_(
     desk: Desk, project: str, format: int, data: bytes, request_id: str = "", user: str = "eva"
 ) -> Any:
-    return desk.stub(user).ImportAnnotations(parts(project, format, data, request_id))
+    return desk.stub(user).ImportAnnotations(parts(project, format, data, request_id), timeout=120)
 
 
 def counts(made: pb.ImportAnnotationsResponse) -> tuple[int, int, int, int]:

@@ -60,8 +60,8 @@ def test_a_commit_names_its_contributors_with_counts_and_first_annotations(desk:
     before = desk.head(dataset)
     project = desk.project(dataset, overlap=2)
     desk.tasks(project)
-    first = desk.answer(project, "lin", by_key({}))
-    desk.answer(project, "mia", by_key({}))
+    first = desk.answer(project, "kim", by_key({}))
+    desk.answer(project, "leo", by_key({}))
     desk.stub().ComputeConsensus(pb.ComputeConsensusRequest(parent=project))
     commit = desk.ended(desk.snapshot(project)).commit
 
@@ -70,10 +70,10 @@ def test_a_commit_names_its_contributors_with_counts_and_first_annotations(desk:
     request.page_token = page.next_page_token
     rest = desk.stub().ListContributors(request)
 
-    (lin,), (mia,) = page.contributors, rest.contributors
-    assert (lin.annotator, lin.annotation_count, lin.example_count) == ("annotators/lin", 5, 5)
-    assert list(lin.annotations) == [annotation.name for annotation in first[:3]]
-    assert (mia.annotator, mia.annotation_count) == ("annotators/mia", 5)
+    (kim,), (leo,) = page.contributors, rest.contributors
+    assert (kim.annotator, kim.annotation_count, kim.example_count) == ("annotators/kim", 5, 5)
+    assert list(kim.annotations) == [annotation.name for annotation in first[:3]]
+    assert (leo.annotator, leo.annotation_count) == ("annotators/leo", 5)
     assert rest.next_page_token == ""
     others = desk.stub().ListContributors(pb.ListContributorsRequest(parent=before))
     assert list(others.contributors) == []
