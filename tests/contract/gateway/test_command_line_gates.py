@@ -1,6 +1,7 @@
 """Gates from the command line, against the real registry, training API and gateway."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -200,14 +201,19 @@ def test_a_validation_that_overruns_its_budget_is_cut_off_named_and_its_job_canc
     run("model", "policy", "set", model, str(tmp_path / "p.yaml"))
     junit = tmp_path / "junit.xml"
 
-    report = run("test", "validation", f"{model}/v1", "--budget", "2s", "--junit", str(junit), code=1)
+    for budget in ("2s", "8s", "32s"):  # what is spent before the evaluation is the machine's affair
+        report = run("test", "validation", f"{model}/v1", "--budget", budget, "--junit", str(junit), code=1)
+        (overrun,) = [check for check in report["checks"] if check["outcome"] == "failed"]
+        if overrun["value"] == "evaluation":
+            break
 
-    (overrun,) = [check for check in report["checks"] if check["outcome"] == "failed"]
     assert (overrun["name"], overrun["value"]) == ("time budget", "evaluation")
     assert [check["name"] for check in report["checks"] if check["outcome"] == "skipped"] == ["verdict"]
     assert ElementTree.parse(junit).getroot()[0].get("failures") == "1"
-    (job,) = run("score", "list", "--version", f"{model}/v1")
-    assert (job["evaluate"], job["state"]) == (True, "CANCELLED")
+    stop_at = time.monotonic() + 60  # a job that was being asked for is cancelled once it has a name
+    while [job["state"] for job in run("score", "list", "--version", f"{model}/v1")] != ["CANCELLED"]:
+        assert time.monotonic() < stop_at
+    assert run("score", "list", "--version", f"{model}/v1")[0]["evaluate"]
 
 
 def test_a_model_without_a_policy_fails_the_validation_before_any_job(run: Run, model: str) -> None:

@@ -1,8 +1,9 @@
 """`slipway label …` as engineers run it, against the real labeling, ingestion and gateway."""
 
 import json
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from slipway.cli.main import app
 from slipway.cli.platform_client import annotators
 from slipway.client import Client, Item
 from slipway.labeling.v1 import labeling_pb2 as lab
+from slipway_runtime.db import Database, leader
 from typer.testing import CliRunner
 
 Run = Callable[..., Any]
@@ -146,13 +148,27 @@ def test_a_random_order_opens_as_many_as_are_asked_for(run: Run, project: str) -
     assert run("label", "order", project, "--by", "luck", code=4)["error"]["reason"] == "INVALID_FIELD"
 
 
+@pytest.fixture
+def by_hand_alone(labeling: Service) -> Iterator[None]:
+    """Keep the service from judging by itself: another process is the judge, and rests."""
+    database = Database(labeling.settings["database_url"])
+    stop_at = time.monotonic() + 60
+    while time.monotonic() < stop_at:
+        with leader(database, "labeling.judge") as rests:
+            if rests:
+                yield
+                break
+        time.sleep(0.02)
+    database.engine.dispose()
+
+
+@pytest.mark.usefixtures("by_hand_alone")
 def test_consensus_quality_and_the_careless_one(run: Run, project: str, work: Callable[..., None]) -> None:
-    run("label", "project", "update", project, "--overlap", "3", "--pause", "off")
+    run("label", "project", "update", project, "--overlap", "3")
     run("label", "tasks", "create", project)
     for person in ("ann", "ben"):
         work(person)
     work("cas", lambda of: LABELS[1 - int(of[1:3]) % 2])
-    run("label", "project", "update", project, "--pause", "error=0.2,answers=5")
 
     agreed = run("label", "consensus", project)
     figures = run("label", "quality", project)
