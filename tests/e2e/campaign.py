@@ -17,7 +17,7 @@ from typing import Protocol
 
 import grpc
 
-EFFECT_WITHIN_S = 60.0
+EFFECT_WITHIN_S = 180.0
 
 
 class Killable(Protocol):
@@ -102,7 +102,7 @@ class Killer(threading.Thread):
     def stop(self) -> None:
         """End after the restart in hand."""
         self._done.set()
-        self.join(120)
+        self.join(300)
         if self.failure is not None:
             raise self.failure
 

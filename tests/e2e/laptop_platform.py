@@ -24,7 +24,7 @@ class Platform:
         """Run the command line in the platform's folder; return what it prints with --json."""
         command = [sys.executable, "-m", "slipway.cli.main", *arguments, "--json"]
         result = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=self.folder, capture_output=True, text=True, timeout=600, check=False
         )
         if check and result.returncode != 0:
             raise AssertionError(

@@ -27,8 +27,9 @@ from slipway.monitoring.v1 import monitoring_pb2_grpc as mon_grpc
 from slipway.registry.v1 import registry_pb2 as reg
 from slipway.registry.v1 import registry_pb2_grpc as reg_grpc
 
-pytestmark = pytest.mark.xdist_group("campaign")
 FULL = bool(os.environ.get("SLIPWAY_FULL_CAMPAIGN"))
+WITHIN_S = 7200 if FULL else 900
+pytestmark = [pytest.mark.xdist_group("campaign"), pytest.mark.timeout(WITHIN_S)]
 AWAY = {"registry": "127.0.0.1:9", "ingestion": "127.0.0.1:9"}  # peers that a campaign does not need
 SIZE = {"effects": 200, "kills": 10} if FULL else {"effects": 40, "kills": 4}
 
@@ -201,7 +202,7 @@ def test_the_gateway_keeps_every_token_once(
         rollout="127.0.0.1:1",
     )
     secret_of: dict[str, str] = {}
-    with httpx.Client(headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=5) as client:
+    with httpx.Client(headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=30) as client:
 
         def effect(id: str) -> None:
             body = {"displayName": id, "requestId": id}

@@ -15,9 +15,9 @@ from running import Keys, Service
 from slipway.pipelines.v1 import pipelines_pb2 as pb
 from slipway.pipelines.v1 import pipelines_pb2_grpc
 from slipway_local.testing import MortalValkey
-from test_campaign import FULL
+from test_campaign import FULL, WITHIN_S
 
-pytestmark = pytest.mark.xdist_group("campaign")
+pytestmark = [pytest.mark.xdist_group("campaign"), pytest.mark.timeout(WITHIN_S)]
 SIZE = {"effects": 60, "kills": 40} if FULL else {"effects": 4, "kills": 8}
 ENDS = {pb.StepRun.SUCCEEDED, pb.StepRun.SKIPPED}
 
@@ -122,7 +122,7 @@ def test_every_acknowledged_run_ends_with_one_effect_per_step(
     pipelines = Pipelines(service, settings, tmp_path, mortal_valkey)
 
     audit = pipelines.campaign(
-        keys.user(), Journal(tmp_path / "journal"), settle_s=120 + 10 * SIZE["effects"], **SIZE
+        keys.user(), Journal(tmp_path / "journal"), settle_s=300 + 10 * SIZE["effects"], **SIZE
     )
 
     assert audit.clean, audit

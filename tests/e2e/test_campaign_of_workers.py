@@ -25,9 +25,9 @@ from slipway.rollout.v1 import rollout_pb2 as rol
 from slipway.rollout.v1 import rollout_pb2_grpc as rol_grpc
 from slipway.training.v1 import training_pb2 as trn
 from slipway.training.v1 import training_pb2_grpc as trn_grpc
-from test_campaign import FULL, pages
+from test_campaign import FULL, WITHIN_S, pages
 
-pytestmark = pytest.mark.xdist_group("campaign")
+pytestmark = [pytest.mark.xdist_group("campaign"), pytest.mark.timeout(WITHIN_S)]
 JOBS = {"effects": 200, "kills": 20} if FULL else {"effects": 6, "kills": 4}
 ENDPOINTS = {"effects": 200, "kills": 20} if FULL else {"effects": 30, "kills": 6}
 SUBMIT_EVERY_S = 2.0  # attempts take a few seconds: a longer queue would only make the end come later
@@ -169,7 +169,7 @@ def test_every_acknowledged_job_ends_with_one_version(
 ) -> None:
     training = Training(service, keys, settings, tmp_path)
 
-    audit = training.campaign(journal, settle_s=60 + 10 * JOBS["effects"], **JOBS)
+    audit = training.campaign(journal, settle_s=300 + 10 * JOBS["effects"], **JOBS)
 
     assert audit.clean, audit
     assert audit.acknowledged >= JOBS["effects"]
@@ -228,7 +228,7 @@ def test_every_acknowledged_endpoint_is_served_once(
             return bool(ready and there and deployed and operator.weights(id) == {"v1": 100})
 
         def present() -> Iterable[str]:
-            stop_at = time.monotonic() + 240  # hundreds of endpoints, one after another
+            stop_at = time.monotonic() + 480  # hundreds of endpoints, one after another
             while True:
                 endpoints = list(pages(stub.ListEndpoints, rol.ListEndpointsRequest(), "endpoints"))
                 names = [e.name.partition("/")[2] for e in endpoints if served(e)]

@@ -25,9 +25,9 @@ from slipway.ingestion.v1 import ingestion_pb2 as ing
 from slipway.ingestion.v1 import ingestion_pb2_grpc as ing_grpc
 from slipway.labeling.v1 import labeling_pb2 as pb
 from slipway.labeling.v1 import labeling_pb2_grpc
-from test_campaign import FULL, pages
+from test_campaign import FULL, WITHIN_S, pages
 
-pytestmark = pytest.mark.xdist_group("campaign")
+pytestmark = [pytest.mark.xdist_group("campaign"), pytest.mark.timeout(WITHIN_S)]
 SCRIPT = Path(__file__).with_name("annotating.py")
 OVERLAP = 2
 
@@ -49,7 +49,7 @@ class Size:
         return self.tasks * OVERLAP * (kills + 1) / (self.kills + 2)
 
 
-SHORT = Size(processes=2, people=6, deserters=4, tasks=600, kills=3, lease_s=4, within_s=120)
+SHORT = Size(processes=2, people=6, deserters=4, tasks=600, kills=3, lease_s=4, within_s=600)
 LONG = Size(processes=4, people=15, deserters=4, tasks=10_000, kills=20, lease_s=30, within_s=3000)
 SIZE = LONG if FULL else SHORT
 
@@ -79,7 +79,7 @@ class Clients:
         """End it with SIGKILL."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
 
 
 def commit_of_texts(ingestion: Service, keys: Keys) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from slipway.checks import Cases, functionality
 from slipway.client import Client, Item
 
-pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(900)]
 
 LABELS = ("left", "right")
 COUNT = 80
@@ -79,7 +79,7 @@ def failures(report: dict[str, list[dict[str, str]]]) -> list[str]:
 def test_a_trained_version_passes_its_functionality(platform: Platform, model: str, tmp_path: Path) -> None:
     junit = tmp_path / "junit.xml"
 
-    report = platform.slipway("test", "functionality", model, "--budget", "2m", "--junit", str(junit))
+    report = platform.slipway("test", "functionality", model, "--budget", "4m", "--junit", str(junit))
 
     assert (report["subject"], failures(report)) == (f"models/{model}/versions/1", [])
     assert {"bundle", "engine", "signature", "golden"} <= {check["name"] for check in report["checks"]}
@@ -109,7 +109,7 @@ def test_an_important_example_passes_with_the_label_that_it_gets_and_no_other(
 
 
 def test_a_trained_version_is_evaluated_and_judged(platform: Platform, model: str) -> None:
-    report = platform.slipway("test", "validation", model, "--budget", "2m")
+    report = platform.slipway("test", "validation", model, "--budget", "4m")
 
     values = {check["name"]: check["value"] for check in report["checks"]}
     assert (failures(report), values["verdict"]) == ([], "APPROVED")
@@ -117,7 +117,7 @@ def test_a_trained_version_is_evaluated_and_judged(platform: Platform, model: st
 
 
 def test_training_again_gives_what_it_gave(platform: Platform, model: str) -> None:
-    report = platform.slipway("test", "training-system", f"{model}/v1", "--budget", "4m")
+    report = platform.slipway("test", "training-system", f"{model}/v1", "--budget", "8m")
 
     assert failures(report) == []
     assert {"metric accuracy", "metric loss", "weights"} <= {check["name"] for check in report["checks"]}

@@ -59,6 +59,7 @@ class Callers:
 def kill(platform: Platform, name: str) -> None:
     """End a process as a crash does, and wait until another is there."""
     pid = running(platform, name)["pid"]
+    assert pid
     os.kill(pid, signal.SIGKILL)
     until(lambda: (now := running(platform, name))["pid"] not in (0, pid) and now["state"] == "ready")
 
@@ -71,9 +72,12 @@ def test_predictions_arrive_once_while_pods_and_monitoring_are_killed_and_when_t
     for name in (f"{endpoint}-v1", "monitoring", f"{endpoint}-v1"):
         kill(platform, name)
         time.sleep(1.0)
+    until(lambda: len(callers.answered) > 100)
     rows = callers.stop()
     with Client.local() as client:
         pod = running(platform, f"{endpoint}-v1")["pid"]
+        assert pod
+        os.kill(pod, signal.SIGSTOP)
         client.rollout.DeleteEndpoint(rol.DeleteEndpointRequest(name=f"endpoints/{endpoint}", force=True))
         os.kill(pod, signal.SIGKILL)  # it cannot drain its spool: the platform has to
 

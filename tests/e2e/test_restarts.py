@@ -92,7 +92,7 @@ def asker(endpoint: str, versions: Counter[str], token: str, door: str) -> Calla
 
     def ask(name: str) -> None:
         try:
-            answer = client.infer(endpoint, [tensor], headers=headers, request_id=name, client_timeout=10.0)
+            answer = client.infer(endpoint, [tensor], headers=headers, request_id=name, client_timeout=60.0)
         except InferenceServerException as error:
             raise SlipwayError(str(error.status()).rpartition(".")[2], "", error.message()) from error
         versions[answer.get_response().model_version] += 1
@@ -100,10 +100,14 @@ def asker(endpoint: str, versions: Counter[str], token: str, door: str) -> Calla
     return ask
 
 
+def failed(callers: list[Caller]) -> list[str]:
+    return [failure for caller in callers for failure in caller.failures]
+
+
 def mesh_retries(platform: Platform, endpoint: str) -> int:
     """Return how often the mesh has tried a call to the endpoint again."""
     port = Layout(platform.state, platform.port_base).envoy_admin
-    page = httpx.get(f"http://127.0.0.1:{port}/stats?filter=upstream_rq_retry", timeout=10).text
+    page = httpx.get(f"http://127.0.0.1:{port}/stats?filter=upstream_rq_retry", timeout=60).text
     counts = re.findall(rf"^cluster\..*{endpoint}.*\.upstream_rq_retry: (\d+)$", page, re.M)
     assert counts
     return sum(map(int, counts))
@@ -124,7 +128,8 @@ def test_versions_are_swapped_under_load_without_one_failed_or_retried_request(
             client.rollout.SetSplit(
                 rol.SetSplitRequest(name=f"endpoints/{endpoint}", weights={f"v{to}": 100, f"v{other}": 0})
             )
-            time.sleep(1.0)
+            wanted = versions[str(to)] + 100
+            until(lambda to=str(to), wanted=wanted: versions[to] >= wanted or failed(callers) != [])
         platform.slipway("endpoint", "undeploy", endpoint, "v2")
         platform.slipway("endpoint", "deploy", endpoint, "v2")
         client.rollout.SetSplit(
@@ -134,7 +139,7 @@ def test_versions_are_swapped_under_load_without_one_failed_or_retried_request(
         platform.slipway("endpoint", "deploy", endpoint, "v1")
         done = [name for caller in callers for name in caller.stop()]
 
-    assert [failure for caller in callers for failure in caller.failures] == []
+    assert failed(callers) == []
     assert mesh_retries(platform, endpoint) == retried
     assert len(done) > 500
     assert min(versions["1"], versions["2"]) > 100

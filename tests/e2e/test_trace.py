@@ -14,9 +14,9 @@ from PIL import Image
 from slipway.client import Client, Item
 from slipway.client.packing import pack_folder
 
-pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(900)]
 TASK = Path(__file__).parents[1] / "contract/training/halves.py"
-WITHIN_S = 60.0
+WITHIN_S = 180.0
 
 
 def halves() -> list[Item]:
@@ -46,7 +46,7 @@ def submit(client: Client, code: str, commit: str, trace_id: str) -> str:
         "traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01",
     }
     url = f"{client.places.rest}/v1/trainingJobs"
-    answer = httpx.post(url, json={"trainingJob": job}, headers=headers, timeout=30)
+    answer = httpx.post(url, json={"trainingJob": job}, headers=headers, timeout=120)
     return str(answer.raise_for_status().json()["name"])
 
 
@@ -86,4 +86,4 @@ def test_a_training_job_is_one_trace_from_rest_to_its_last_span(platform: Platfo
     assert ("training-worker", "producer") in kinds
     assert ("training-worker", "consumer") in kinds
     assert loose(spans) == ["ingress: ingress"]  # its parent is ours; all others hang together
-    assert len(printed["spans"]) == len(spans)
+    assert {span.span_id for span in spans} <= {span["span_id"] for span in printed["spans"]}

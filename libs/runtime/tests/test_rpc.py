@@ -61,8 +61,8 @@ class Servicer(pb_grpc.MonitoringServiceServicer):
             context.abort(grpc.StatusCode.CANCELLED, "as a server does that begins to stop")
         if request.name == "slow":
             gone = threading.Event()
-            context.add_callback(gone.set)
-            gone.wait(60)
+            if context.add_callback(gone.set):
+                gone.wait(60)
         caller = current_caller()
         return pb.Trace(name=caller.subject, root=caller.actor, services=[str(deadline.remaining_s())])
 
