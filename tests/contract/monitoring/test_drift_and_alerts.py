@@ -19,7 +19,7 @@ from slipway.registry.v1 import registry_pb2_grpc as reg_grpc
 from slipway_runtime.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from slipway_runtime.rpc import from_rpc_error
 
-WITHIN_S = 60.0
+WITHIN_S = 120.0
 WINDOW = 200
 
 
@@ -120,6 +120,10 @@ def open_rules(house: House) -> list[str]:
     return [alert.rule for alert in house.alerts() if alert.state != pb.Alert.RESOLVED]
 
 
+def results(house: House) -> list[str]:
+    return [outcome.result for alert in house.alerts() for outcome in alert.actions]
+
+
 def test_faded_images_raise_an_alert_that_starts_a_pipeline_and_posts_a_webhook(house: House) -> None:
     house.watch(
         pb.AlertAction(rule="input-drift", pipeline="pipelines/flowers"),
@@ -133,7 +137,10 @@ def test_faded_images_raise_an_alert_that_starts_a_pipeline_and_posts_a_webhook(
     house.front.ReportEvents(traffic.batch(2 * WINDOW, fade=0.5))
     alert = until(lambda: [a for a in house.alerts() if len([o for o in a.actions if o.result]) == 2])[0]
 
-    (request,) = house.pipelines.requests
+    request, *repeats = house.pipelines.requests
+    tries = {o.target: o.attempt_count for o in alert.actions}
+    assert repeats == [request] * len(repeats)
+    assert len(repeats) < tries["pipelines/flowers"]
     parameters = dict(request.parameters)
     assert (alert.rule, alert.state, alert.model_version) == ("input-drift", pb.Alert.FIRING, house.version)
     assert request.request_id == alert.name.removeprefix("alerts/")
@@ -144,7 +151,9 @@ def test_faded_images_raise_an_alert_that_starts_a_pipeline_and_posts_a_webhook(
         "pipelines/flowers": "pipelines/flowers/runs/1",
         house.hook.url: "200",
     }
-    ((key, body),) = house.hook.calls
+    (key, body), *repeats = house.hook.calls
+    assert repeats == [(key, body)] * len(repeats)
+    assert len(repeats) < tries[house.hook.url]
     assert (f"alerts/{key}", body["rule"], body["modelVersion"]) == (alert.name, "input-drift", house.version)
     report = house.user.GetDriftReport(pb.GetDriftReportRequest(name=alert.evidence))
     assert (report.verdict, report.kind) == (pb.DriftReport.DRIFTED, pb.DriftReport.INPUT)
@@ -205,7 +214,7 @@ def test_a_worker_that_is_killed_again_and_again_reports_each_window_once(house:
     assert {report.row_count for report in reports} == {WINDOW}
     assert len(house.alerts()) == 1
     assert house.alerts()[0].seen_count == sent - 1
-    until(lambda: house.alerts()[0].actions[0].result == "pipelines/flowers/runs/1")
+    until(lambda: results(house) == ["pipelines/flowers/runs/1"])
     assert len(house.pipelines.runs) == 1
 
 
@@ -223,13 +232,14 @@ def test_a_death_between_the_call_and_its_row_repeats_the_call_under_the_same_ke
     until(lambda: died)
     house.worker.start()
 
-    until(lambda: house.alerts()[0].actions[0].result == "200")
+    until(lambda: results(house) == ["200"])
 
-    first, second = house.hook.calls
-    assert first == second
-    assert house.alerts()[0].actions[0].attempt_count == 2
+    tries = house.alerts()[0].actions[0].attempt_count
+    first, second, *more = house.hook.calls
+    assert [second, *more] == [first] * (len(more) + 1)
+    assert 2 + len(more) <= tries
     time.sleep(1)
-    assert len(house.hook.calls) == 2
+    assert house.alerts()[0].actions[0].attempt_count == tries
 
 
 def test_a_webhook_that_refuses_and_pipelines_that_are_not_ready_are_asked_again(house: House) -> None:

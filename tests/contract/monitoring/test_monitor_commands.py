@@ -69,7 +69,8 @@ def test_traffic_labels_and_drift_are_shown_and_an_alert_is_worked_on(
 ) -> None:
     run("monitor", "set", house.endpoint, "--window-rows", str(WINDOW))
     house.front.ReportEvents(house.traffic().batch(4 * WINDOW, fade=0.5))
-    (alert,) = until(lambda: house.alerts())
+    until(lambda: len(house.reports()) == 4)
+    (alert,) = house.alerts()
 
     rows = run("monitor", "predictions", house.endpoint, "-n", "1000")
     labels = [{"prediction": r["name"], "label": r["predicted_label"]} for r in rows[:200]]
@@ -97,7 +98,7 @@ def test_traffic_labels_and_drift_are_shown_and_an_alert_is_worked_on(
     assert "docs/runbooks/input-drift.md" in run("alert", "show", id, text=True)
     acknowledged = run("alert", "ack", id, "-m", "the lamp is changed")
     assert (acknowledged["state"], acknowledged["comment"]) == ("ACKNOWLEDGED", "the lamp is changed")
-    assert run("alert", "list", "--state", "firing") == []
+    assert run("alert", "list", "--endpoint", house.endpoint, "--state", "firing") == []
     made = run("alert", "silence", "--endpoint", house.endpoint, "--for", "2h", "-m", "the lamp")
     assert [one["name"] for one in run("alert", "silences")] == [made["name"]]
     assert "the lamp" in run("alert", "silences", text=True)

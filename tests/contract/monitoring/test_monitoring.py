@@ -72,7 +72,7 @@ class Story:
         with grpc.insecure_channel(f"127.0.0.1:{self._port}") as channel:
             receiver = trace_service_pb2_grpc.TraceServiceStub(channel)
             request = trace_service_pb2.ExportTraceServiceRequest(resource_spans=resources)
-            receiver.Export(request, timeout=10)
+            receiver.Export(request, timeout=60)
         return self
 
 
