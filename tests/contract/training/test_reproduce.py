@@ -65,7 +65,7 @@ def reproduce(
 
 
 def trained(stub: Any, job: pb.TrainingJob) -> pb.TrainingJob:
-    *_, last = stub.WatchTrainingJob(pb.WatchTrainingJobRequest(name=job.name), timeout=120)
+    *_, last = stub.WatchTrainingJob(pb.WatchTrainingJobRequest(name=job.name), timeout=240)
     assert last.error == ""
     return last
 

@@ -29,7 +29,7 @@ def test_a_job_leads_to_its_run_and_back_to_commit_and_code_and_a_scoring_to_its
     start_worker()
     job = create(stub, asked, epochs=3)
 
-    *_, done = stub.WatchTrainingJob(pb.WatchTrainingJobRequest(name=job.name), timeout=120)
+    *_, done = stub.WatchTrainingJob(pb.WatchTrainingJobRequest(name=job.name), timeout=240)
     scoring = stub.CreateScoringJob(
         pb.CreateScoringJobRequest(
             scoring_job=pb.ScoringJob(
@@ -37,7 +37,7 @@ def test_a_job_leads_to_its_run_and_back_to_commit_and_code_and_a_scoring_to_its
             )
         )
     )
-    *_, scored = stub.WatchScoringJob(pb.WatchScoringJobRequest(name=scoring.name), timeout=120)
+    *_, scored = stub.WatchScoringJob(pb.WatchScoringJobRequest(name=scoring.name), timeout=240)
 
     assert (done.error, scored.error) == ("", "")
     assert children(stub, job.name) == [done.run]
