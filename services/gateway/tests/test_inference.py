@@ -67,7 +67,7 @@ def model() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def rest(model: str) -> Iterator[TestClient]:
-    signer = Signer(pem=new_pem(), key_id="", lifetime_s=60)
+    signer = Signer(pem=new_pem(), key_id="", lifetime_s=3600)
     app = FastAPI()
     app.state.identities = Identities(store=None, signer=signer, verifier=None, cache_s=0)  # type: ignore[arg-type]
     install_errors(app)
@@ -76,7 +76,7 @@ def rest(model: str) -> Iterator[TestClient]:
         rollout = rollout_pb2.DESCRIPTOR.services_by_name["RolloutService"]
         models = Models(door=model, domain="slipway-models.svc.cluster.local", port=8500)
         services = Services([Backend("rollout", "127.0.0.1:1", rollout)])
-        routes = Inference(models=models, services=services, version="0", timeout_s=5).router()
+        routes = Inference(models=models, services=services, version="0", timeout_s=60).router()
         app.include_router(routes)
 
     with TestClient(app, headers={"Authorization": f"Bearer {signer.sign(USER)}"}) as client:

@@ -42,7 +42,7 @@ def rest() -> Iterator[TestClient]:
     training_pb2_grpc.add_TrainingServiceServicer_to_server(Jobs(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    signer = Signer(pem=new_pem(), key_id="", lifetime_s=60)
+    signer = Signer(pem=new_pem(), key_id="", lifetime_s=3600)
     app = FastAPI()
     app.state.identities = Identities(store=None, signer=signer, verifier=None, cache_s=0)  # type: ignore[arg-type]
     install_errors(app)
@@ -51,7 +51,7 @@ def rest() -> Iterator[TestClient]:
         services = Services([Backend("training", f"127.0.0.1:{port}", SERVICE)])
         rest = bindings([SERVICE])
         app.include_router(
-            Transcoder(services=services, bindings=rest, timeout_s=5, watch_timeout_s=5).router()
+            Transcoder(services=services, bindings=rest, timeout_s=60, watch_timeout_s=60).router()
         )
 
     with TestClient(app, headers={"Authorization": f"Bearer {signer.sign(USER)}"}) as client:
