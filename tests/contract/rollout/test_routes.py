@@ -79,8 +79,11 @@ def test_an_edit_by_hand_is_shown_and_can_be_taken_over(house: Any) -> None:
     house.operator.set_weights(id, 55, 45)
     seen = until(lambda: (e := house.get(id)).route_warning and e)
 
+    with pytest.raises(grpc.RpcError) as caught:
+        house.split(id, v1=90, v2=10)
     after = house.split(id, etag=seen.etag, v1=90, v2=10)
 
+    assert "v1=55, v2=45" in caught.value.details()
     assert {v.subset: v.weight for v in seen.served_versions} == {"v1": 55, "v2": 45}
     assert after.route_warning == ""
     assert house.operator.weights(id) == {"v1": 90, "v2": 10}
