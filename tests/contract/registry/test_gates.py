@@ -109,7 +109,7 @@ def evaluate(
 
 
 def judge(stub: Any, version: str, **fields: Any) -> Any:
-    return stub.JudgeModelVersion(pb.JudgeModelVersionRequest(name=version, **fields))
+    return stub.JudgeModelVersion(pb.JudgeModelVersionRequest(name=version, **fields), timeout=60)
 
 
 def champion_of(stub: Any, model: str) -> str:
@@ -413,14 +413,16 @@ def test_lineage_leads_from_a_commit_to_versions_and_back(stub: Any, model: str)
     assert refusal(lambda: parents(f"{model}/versions/9")).reason == "MODEL_VERSION_NOT_FOUND"
 
 
-def test_what_is_recorded_and_judged_survives_a_kill(stub: Any, registry: Service, model: str) -> None:
+def test_what_is_recorded_and_judged_survives_a_kill(
+    stub: Any, registry: Service, keys: Keys, model: str
+) -> None:
     first = f"{model}/versions/1"
     made, verdict = evaluate(stub, first, GOOD), judge(stub, first)
 
     registry.kill()
     registry.start()
 
-    assert (
-        stub.GetVersionEvaluation(pb.GetVersionEvaluationRequest(name=made.name), wait_for_ready=True) == made
-    )
-    assert stub.GetGateVerdict(pb.GetGateVerdictRequest(name=verdict.name)) == verdict
+    with registry.channel(keys.user("ann")) as opened:
+        again = registry_pb2_grpc.RegistryServiceStub(opened)
+        assert again.GetVersionEvaluation(pb.GetVersionEvaluationRequest(name=made.name)) == made
+        assert again.GetGateVerdict(pb.GetGateVerdictRequest(name=verdict.name)) == verdict

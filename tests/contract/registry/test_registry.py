@@ -77,7 +77,8 @@ def reason(call: Any) -> str:
 
 def version(stub: Any, model: str, run: str, bundle: str, **fields: Any) -> Any:
     made = pb.ModelVersion(run=run, bundle=bundle)
-    return stub.CreateModelVersion(pb.CreateModelVersionRequest(parent=model, model_version=made, **fields))
+    request = pb.CreateModelVersionRequest(parent=model, model_version=made, **fields)
+    return stub.CreateModelVersion(request, timeout=60)
 
 
 def test_a_batch_that_comes_twice_is_stored_once(stub: Any, experiment: str) -> None:
