@@ -64,6 +64,7 @@ def parts(url: str, objects: dict[str, str], clock: Clock) -> Any:
     return SimpleNamespace(
         database=database,
         objects=store,
+        content=content,
         datasets=Datasets(database=database, content=content),
         uploads=Uploads(database=database, content=content, intakes=intakes),
         predictions=Predictions(database=database, intakes=intakes, commits=commits),

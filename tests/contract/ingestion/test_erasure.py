@@ -14,7 +14,7 @@ from slipway.ingestion.v1 import ingestion_pb2_grpc
 from slipway_runtime.errors import SlipwayError
 from slipway_runtime.rpc import from_rpc_error
 
-WITHIN_S = 60
+WITHIN_S = 180
 
 
 @pytest.fixture(scope="module")

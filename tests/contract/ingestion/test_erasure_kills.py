@@ -49,7 +49,7 @@ def own(postgres: Any, s3: Any) -> Iterator[Any]:
     yield SimpleNamespace(use=use, order=order)
     assert process.stdin is not None
     process.stdin.close()
-    process.wait(10)
+    process.wait(60)
     use.database.close()
 
 
@@ -126,6 +126,28 @@ def test_an_erasure_is_finished_wherever_its_removal_dies(own: Any) -> None:
 
     print(f"{killed} points between two writes, each survived")
     assert killed >= 40
+
+
+def test_a_read_whose_list_is_rewritten_as_it_begins_finds_the_new_one(
+    own: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use, get = own.use, own.use.objects.get
+
+    def late(key: str, **part: Any) -> bytes:
+        if key.startswith("metaranges/"):
+            monkeypatch.setattr(use.objects, "get", get)
+            use.removal.sweep()
+        return get(key, **part)
+
+    with acting_as(EVA):
+        parent, made = filled(use)
+        own.order(do="erase", point=0, parent=parent, key=SECRET_KEY, request_id=f"e-{parent}")
+        use.content.forget()
+        monkeypatch.setattr(use.objects, "get", late)
+        assert len(keys(use, made[1].name)) == 9
+        (erasure,), _ = use.erasures.list(parent, None, 0, "")
+
+    assert erasure.number > 0
 
 
 def test_an_erasure_that_dies_as_it_is_asked_for_is_there_once_when_it_is_repeated(own: Any) -> None:

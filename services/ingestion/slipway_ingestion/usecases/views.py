@@ -39,9 +39,15 @@ class Views:
         return found
 
     def metarange(self, connection: Connection, commit: Commit) -> Metarange:
-        """Return what is left of a commit's ranges."""
-        redacted = ErasureStore(connection).metarange(commit.dataset, commit.content)
-        return self._content.metarange(commit.content, redacted)
+        """Return what is left of a commit's ranges; a list that was rewritten meanwhile is found again."""
+        store = ErasureStore(connection)
+        while True:
+            redacted = store.metarange(commit.dataset, commit.content)
+            try:
+                return self._content.metarange(commit.content, redacted)
+            except NotFound:
+                if store.metarange(commit.dataset, commit.content) == redacted:
+                    raise
 
     def open(self, name: str, field_name: str) -> "View":
         """Return a commit to read from.
