@@ -73,7 +73,8 @@ class Pod:
         self.labels = tuple(sorted(template["metadata"].get("labels", {}).items()))
         self.process = process
         self.serving = False
-        self.leaving_since: float | None = None
+        self.leaving = False
+        self.unrouted_since: float | None = None
         self.refused = ""
         self.replaced = False
         self._answer: Future[bool] | None = None
@@ -221,19 +222,22 @@ class Pods:
         if routing:
             self._route()
         for pod in self._pods.values():
-            left = pod.leaving_since
-            if left is not None and time.monotonic() - left > _TRAFFIC_GONE_AFTER_S:
+            gone = pod.unrouted_since
+            if gone is not None and time.monotonic() - gone > _TRAFFIC_GONE_AFTER_S:
                 pod.process.stop()
 
     def _route(self) -> None:
         routed = [
             PodEndpoint(pod.name, self._namespace, pod.labels, *self._layout.pod_ports(pod.slot)[::2])
             for pod in self._pods.values()
-            if pod.serving and pod.leaving_since is None
+            if pod.serving and not pod.leaving
         ]
         if routed != self._routed:
             self._route_to(routed)
             self._routed = routed
+        for pod in self._pods.values():
+            if pod.leaving and pod.unrouted_since is None:
+                pod.unrouted_since = time.monotonic()
 
     def _reconcile(self, found: dict[str, dict[str, Any]]) -> None:
         for name, deployment in found.items():
@@ -243,23 +247,17 @@ class Pods:
             for _ in range(wanted - len(current)):
                 self._add(name, template)
             for pod in current[wanted:]:
-                self._leave(pod)
+                pod.leaving = True
             if sum(pod.serving for pod in current) >= wanted:
                 for pod in self._of(name):
                     if not pod.is_of(template):
-                        self._leave(pod)
+                        pod.leaving = True
         for pod in self._pods.values():
             if pod.deployment not in found:
-                self._leave(pod)
+                pod.leaving = True
 
     def _of(self, deployment: str) -> list[Pod]:
-        return [
-            pod for pod in self._pods.values() if pod.deployment == deployment and pod.leaving_since is None
-        ]
-
-    def _leave(self, pod: Pod) -> None:
-        if pod.leaving_since is None:
-            pod.leaving_since = time.monotonic()
+        return [pod for pod in self._pods.values() if pod.deployment == deployment and not pod.leaving]
 
     def _add(self, deployment: str, template: dict[str, Any]) -> None:
         slot = self._free_slot()
@@ -319,7 +317,7 @@ class Pods:
                 deployment,
                 replicas=len(mine),
                 updated=len(current),
-                ready=sum(pod.serving for pod in mine if pod.leaving_since is None),
+                ready=sum(pod.serving for pod in mine if not pod.leaving),
                 age_s=time.monotonic() - self._begun[name][1],
                 trouble="; ".join(f"{pod.name} {pod.process.trouble}" for pod in mine if pod.process.trouble),
                 refused=next((pod.refused for pod in current if pod.refused), ""),

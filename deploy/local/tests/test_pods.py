@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from slipway_local import probes
+from slipway_local import pods, probes
 from slipway_local.layout import Layout
 from slipway_local.pods import PodEndpoint, Pods
 from slipway_local.ports import is_free
@@ -140,17 +139,21 @@ def test_a_deployment_becomes_a_pod_that_takes_traffic_once_it_serves(loop: Loop
     assert loop.status("flowers-v1")["observedGeneration"] == 1
 
 
-def test_a_pod_loses_its_traffic_before_it_is_stopped(loop: Loop) -> None:
+def test_a_pod_loses_its_traffic_before_it_is_stopped_also_when_the_supervisor_stalls(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pods, "_TRAFFIC_GONE_AFTER_S", 0.3)
     loop.objects.put("flowers-v1")
     loop.until(lambda: len(loop.routed) == 1)
-    pid = loop.processes()[0]["pid"]
 
     loop.objects.put("flowers-v1", replicas=0)
+    loop.pods.tick(lambda name: True)
+    time.sleep(0.4)
     loop.until(lambda: not loop.routed)
-    lived_on = psutil.pid_exists(pid)
+    states = [pod["state"] for pod in loop.processes()]
     loop.until(lambda: not loop.processes())
 
-    assert lived_on
+    assert states == ["ready"]
     loop.until(lambda: loop.status("flowers-v1")["replicas"] == 0)
 
 
