@@ -336,7 +336,7 @@ def test_counters_that_begin_again_count_nothing_twice(house: Any) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_of_twenty_equal_versions_in_the_running_system_two_fail_at_most(house: Any) -> None:
+def test_of_twenty_equal_versions_in_the_running_system_one_fails_at_most(house: Any) -> None:
     with ThreadPoolExecutor(5) as pool:
         ids = list(pool.map(lambda _: house.endpoint(1), range(20)))
     for seed, id in enumerate(ids):
@@ -347,7 +347,7 @@ def test_of_twenty_equal_versions_in_the_running_system_two_fail_at_most(house: 
 
     states = [State.Name(rollout.state) for rollout in ended]
     failed = states.count("FAILED")
-    assert failed <= 2  # four of 1600 did in simulated time: three of twenty come once in 50 000 runs
+    assert failed <= 1  # four of 1600 did in simulated time: two of twenty come once in 900 runs
     assert states.count("SUCCEEDED") == 20 - failed
 
 
