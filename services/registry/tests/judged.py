@@ -31,8 +31,8 @@ BESIDE = replace(
     parent="models/m/versions/2",
     champion_version="models/m/versions/1",
     champion_classes=CLASSES,
-    latency_ms=(1.0, 1.1, 1.2),
-    champion_latency_ms=(1.0, 1.0, 1.0),
+    latency_ms=(1.0, 1.1, 1.1, 1.1, 1.2),
+    champion_latency_ms=(1.0,) * 5,
     golden_max_abs_diff=1e-6,
     golden_count=8,
 )

@@ -142,10 +142,15 @@ class Evaluation:
         return _median(self.header.latency_ms)
 
     @property
+    def latency_ratios(self) -> list[float]:
+        """Version over champion, by pass; empty without a champion."""
+        both = zip(self.header.latency_ms, self.header.champion_latency_ms, strict=False)
+        return [mine / theirs for mine, theirs in both]
+
+    @property
     def latency_ratio(self) -> LatencyRatio:
         """Version over champion in the same passes."""
-        both = zip(self.header.latency_ms, self.header.champion_latency_ms, strict=False)
-        ratios = [mine / theirs for mine, theirs in both]
+        ratios = self.latency_ratios
         if not ratios:
             return LatencyRatio(0.0, 0.0, 0.0)
         return LatencyRatio(_median(ratios), min(ratios), max(ratios))

@@ -11,7 +11,8 @@ from slipway_registry.domain.gates import Finding, Outcome
 from slipway_registry.domain.policies import Policy, RegressionRule, Threshold
 from slipway_registry.engine import paired
 
-MIN_PASSES = 3
+MIN_PASSES = 5  # fewer could all be slower by chance: 1 of 16 of an equal version
+LATENCY_ALPHA = 0.05
 PASSED, FAILED, UNDECIDED = Outcome.PASSED, Outcome.FAILED, Outcome.UNDECIDED
 _ALL = "all examples"
 
@@ -227,25 +228,34 @@ def _needed(count: int, drop: float, upper: float, allowed: float) -> str:
 
 
 def _latency(case: Case, bound: float) -> Finding:
+    """Test that the median ratio is above the bound: the sign test over the passes, exact and one-sided."""
     passes = len(case.evaluation.header.champion_latency_ms)
     ratio = case.evaluation.latency_ratio
     if not passes:
         return _unfit(
             f"{case.evaluation.name} has no latency beside the champion; measure both in turns", "latency"
         )
+    slower = sum(one > bound for one in case.evaluation.latency_ratios)
+    p_value = paired.sign_test(slower, passes)
     told = (
         f"latency is {ratio.median:.3f} times the champion's (median of {passes} passes, {ratio.low:.3f} to "
-        f"{ratio.high:.3f})"
+        f"{ratio.high:.3f}); at most {bound:g} is allowed"
     )
     if passes < MIN_PASSES:
         outcome, rest = UNDECIDED, f"{MIN_PASSES - passes} more passes are needed"
     elif ratio.median <= bound:
-        outcome, rest = PASSED, f"at most {bound:g} is allowed"
+        outcome, rest = PASSED, f"{slower} passes were slower"
+    elif p_value <= LATENCY_ALPHA:
+        outcome, rest = FAILED, f"{slower} passes were slower (p = {p_value:.2g}); make it faster"
     else:
-        outcome, rest = FAILED, f"at most {bound:g} is allowed; make it faster"
+        outcome, rest = (
+            UNDECIDED,
+            f"{slower} passes were slower, which may be chance (p = {p_value:.2g}); evaluate again while the "
+            "machine is quieter",
+        )
     return Finding(
         "latency", outcome, f"{told}; {rest}", metric="latency", value=ratio.median, bound=bound,
-        example_count=passes,
+        example_count=passes, p_value=p_value,
     )  # fmt: skip
 
 

@@ -63,6 +63,11 @@ def p_value(pairs: Pairs) -> float:
     return float(min(1.0, max(0.0, distribution[lost:].sum())))
 
 
+def sign_test(above: int, count: int) -> float:
+    """Return the probability of so many above a bound, or more, if each were as likely below it."""
+    return float(stats.binom.sf(above - 1, count, 0.5))
+
+
 def holm(values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number (S. Holm, 1979): the family-wise error rate stays alpha."""
     order = sorted(range(len(values)), key=values.__getitem__)

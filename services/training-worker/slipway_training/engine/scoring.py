@@ -124,10 +124,14 @@ def measured(version: Model, champion: Model | None, folder: Path, golden: Path)
 
 
 def _pass(models: Sequence[Model], batches: Sequence[NDArray[np.uint8]]) -> list[float]:
-    """Return each model's median milliseconds; the first run of each is not counted."""
+    """Return each model's median milliseconds; the first run of each is not counted.
+
+    A run is slower after the other model's, whose data are then in the caches. So each counted run of a model
+    comes as often after its own as after the other's: BA, then ABBAABBAABBA.
+    """
     took: list[list[float]] = [[] for _ in models]
     turn = list(range(len(models)))
-    for index in turn:
+    for index in turn[::-1]:
         models[index].run(batches[index])
     for round_number in range(ROUNDS):
         for index in turn if round_number % 2 == 0 else turn[::-1]:
