@@ -7,11 +7,16 @@ import pytest
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file on one worker, for they share servers; begin with those of whole platforms."""
+    """Keep the tests of a file on one worker, for they share servers; files that take long begin."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/e2e/"))
+    items.sort(key=_weight)
+
+
+def _weight(item: pytest.Item) -> int:
+    first = ("tests/e2e/", "tests/contract/", "services/")
+    return next((place for place, folder in enumerate(first) if item.nodeid.startswith(folder)), len(first))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

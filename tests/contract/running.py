@@ -13,6 +13,8 @@ from typing import Any
 
 import grpc
 import jwt
+import psutil
+import sqlalchemy as sa
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -140,6 +142,36 @@ class Service:
     def kill(self) -> None:
         """End it as a crash does: SIGKILL."""
         self._end(signal.SIGKILL, 10)
+
+    def halt(self, database_url: str) -> None:
+        """Stop it in the middle of its work, where none of its locks holds up who follows it.
+
+        Args:
+            database_url: Of the database that it works on.
+        """
+        busy = sa.text(
+            "SELECT count(*) FROM pg_stat_activity a WHERE client_port = ANY(:ports) AND (state <> 'idle' "
+            "OR EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND locktype = 'advisory'))"
+        )
+        process, engine = psutil.Process(self.pid), sa.create_engine(database_url)
+        held = True
+        while held:
+            process.suspend()
+            stop_at = time.monotonic() + 1
+            while held and time.monotonic() < stop_at:
+                time.sleep(0.02)
+                ports = [one.laddr.port for one in process.net_connections("tcp")]
+                with engine.connect() as connection:
+                    stopped = process.status() == psutil.STATUS_STOPPED
+                    held = not stopped or bool(connection.execute(busy, {"ports": ports}).scalar())
+            if held:
+                process.resume()
+                time.sleep(0.1)
+        engine.dispose()
+
+    def go_on(self) -> None:
+        """Let it go on after `halt`."""
+        psutil.Process(self.pid).resume()
 
     def stop(self) -> None:
         """End it as a platform does: SIGTERM, then SIGKILL."""

@@ -85,5 +85,5 @@ def test_a_training_job_is_one_trace_from_rest_to_its_last_span(platform: Platfo
     assert {"ingress", "gateway", "training-worker", "ingestion", "registry"} <= {s.service for s in spans}
     assert ("training-worker", "producer") in kinds
     assert ("training-worker", "consumer") in kinds
-    assert loose(spans) == ["ingress: ingress"]  # its parent is ours; all others hang together
+    assert loose(spans) == ["ingress: /v1/trainingJobs"]  # its parent is ours; all others hang together
     assert {span.span_id for span in spans} <= {span["span_id"] for span in printed["spans"]}

@@ -1,9 +1,7 @@
 """Steps under faults: a stalled worker, a killed process, a step that dies after its effect."""
 
 import json
-import os
 import re
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,26 +49,6 @@ def running(stub: Any, name: str, step: str) -> pb.StepRun:
     raise AssertionError(f"{step} does not begin")
 
 
-def halted(worker: Service, database: sa.Engine) -> None:
-    """Stop a worker in no transaction and in no sweep: its locks would hold up who follows it."""
-    busy = sa.text(
-        "SELECT count(*) FROM pg_stat_activity a WHERE datname = current_database() "
-        "AND pid <> pg_backend_pid() AND (state <> 'idle' "
-        "OR EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND locktype = 'advisory'))"
-    )
-    while True:
-        os.kill(worker.pid, signal.SIGSTOP)
-        stop_at = time.monotonic() + 1
-        while time.monotonic() < stop_at:
-            still = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(") ")[2].startswith("T")
-            with database.connect() as connection:
-                if still and not connection.execute(busy).scalar():
-                    return
-            time.sleep(0.02)
-        os.kill(worker.pid, signal.SIGCONT)
-        time.sleep(0.1)
-
-
 def outcome(worker: Service) -> str:
     """Return how a worker's only attempt ended, once it has."""
     stop_at = time.monotonic() + 120
@@ -93,8 +71,8 @@ def stalled(
     first = start_worker(module)
     run = start(stub, "stalls", go=str(tmp_path / "go"))
     running(stub, run.name, "slow")
+    first.halt(url)
     database = sa.create_engine(url)
-    halted(first, database)
     with database.begin() as connection:
         connection.execute(sa.text("UPDATE steps SET lease_until = now() WHERE state = 'RUNNING'"))
     database.dispose()
@@ -103,7 +81,7 @@ def stalled(
         done = ended(stub, run.name)
     finally:
         (tmp_path / "go").touch()
-        os.kill(first.pid, signal.SIGCONT)
+        first.go_on()
     late = outcome(first)
     second.stop()
     return done, late

@@ -242,12 +242,14 @@ class Disturbance:
     Args:
         stub: To see the job.
         start: Starts a worker.
+        database_url: Of the service.
         seed: Of the moments.
     """
 
-    def __init__(self, stub: Any, start: Callable[[], Service], seed: int) -> None:
+    def __init__(self, stub: Any, start: Callable[[], Service], database_url: str, seed: int) -> None:
         self._stub = stub
         self._start = start
+        self._database_url = database_url
         self._random = random.Random(seed)
         self._workers = [start()]
         self.done: list[str] = []
@@ -292,7 +294,7 @@ class Disturbance:
         sleeper = self._working(name)
         if sleeper is None:
             return False
-        os.kill(sleeper.pid, signal.SIGSTOP)
+        sleeper.halt(self._database_url)
         before = self._stub.GetScoringJob(pb.GetScoringJobRequest(name=name))
         enough = before.done_count + 2 * PART_ROWS  # one may be the sleeper's, sent before it slept
         if len(self._workers) == 1:
@@ -302,13 +304,13 @@ class Disturbance:
         )
         others = [worker for worker in self._workers if worker is not sleeper]
         for other in others:
-            os.kill(other.pid, signal.SIGSTOP)
-        os.kill(sleeper.pid, signal.SIGCONT)
+            other.halt(self._database_url)
+        sleeper.go_on()
         self._soon(
             name, lambda job: job.done_count > taken.done_count or job.attempt > taken.attempt, within_s=30
         )
         for other in others:
-            os.kill(other.pid, signal.SIGCONT)
+            other.go_on()
         return taken.attempt > before.attempt and not ended(taken)
 
     def _working(self, name: str) -> Service | None:
@@ -380,7 +382,8 @@ def test_each_key_is_scored_once_whatever_is_killed(
     training_settings: dict[str, Any],
     undisturbed: list[pb.ExampleScore],
 ) -> None:
-    disturbance = Disturbance(stub, start_worker, seed=0)
+    url = training_settings["database_url"]
+    disturbance = Disturbance(stub, start_worker, url, seed=0)
     for _ in range(4 * len(KILLS)):
         if len(disturbance.done) >= len(KILLS):
             break
@@ -389,7 +392,7 @@ def test_each_key_is_scored_once_whatever_is_killed(
         last = disturbance.run(job.name, KILLS[len(disturbance.done) :])
 
         assert (last.state, last.done_count) == (State.SUCCEEDED, COUNT)
-        found = audit(stub, training_settings["database_url"], job.name, undisturbed)
+        found = audit(stub, url, job.name, undisturbed)
         assert found.clean, found
     assert len(disturbance.done) >= len(KILLS)
 
@@ -403,11 +406,12 @@ def test_without_the_fence_a_lost_attempt_is_found_writing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    disturbance = Disturbance(stub, lambda: start_worker("unfenced_scoring"), 0)
+    url = training_settings["database_url"]
+    disturbance = Disturbance(stub, lambda: start_worker("unfenced_scoring"), url, seed=0)
     for _ in range(8):  # a job may end before it is stalled, and the lost attempt before it writes
         job = ask(max_attempts=20)
         disturbance.run(job.name, ["stall"])
-        found = audit(stub, training_settings["database_url"], job.name, undisturbed)
+        found = audit(stub, url, job.name, undisturbed)
         if found.stale_parts:
             break
 

@@ -109,8 +109,11 @@ def file_cluster(name: str, endpoints: Path, *, tls: Resource) -> Resource:
     }
 
 
+_PATH = "%PATH(NQ:ORIG_OR_PATH)%"  # without the query
+
+
 def tracing(service: str) -> Resource:
-    """Return tracing to monitoring's OTLP receiver; the caller's trace goes on."""
+    """Return tracing to monitoring's OTLP receiver: the caller's trace goes on, a path names the span."""
     provider = typed(
         "config.trace.v3.OpenTelemetryConfig",
         grpc_service={"envoy_grpc": {"cluster_name": "otlp"}, "timeout": "1s"},
@@ -119,6 +122,8 @@ def tracing(service: str) -> Resource:
     return {
         "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": provider},
         "spawn_upstream_span": True,
+        "operation": _PATH,
+        "upstream_operation": _PATH,
         "random_sampling": {"value": 100},
     }
 
