@@ -90,8 +90,8 @@ def evaluate(
     if champion:
         header.champion_version = champion
         header.champion_classes.extend(bundles.CLASSES)
-        header.latency_ms.extend([1.0, 1.1, 1.2])
-        header.champion_latency_ms.extend([1.0, 1.0, 1.0])
+        header.latency_ms.extend([1.0, 1.1, 1.1, 1.1, 1.2])
+        header.champion_latency_ms.extend([1.0] * 5)
     rows = [
         pb.EvaluatedExample(
             key=f"{row:04}.png",
