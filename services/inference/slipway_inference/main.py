@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -208,8 +207,7 @@ def drain(settings: Settings, folder: Path) -> int:
 def _server(
     settings: Settings, health: health_aio.HealthServicer, servicer: InferenceServicer
 ) -> grpc.aio.Server:
-    # without an exporter a span tells nobody; a trace that comes from outside is carried on all the same
-    traced = None if settings.otlp_endpoint else _carries_a_trace
+    traced = partial(is_traced, exported=bool(settings.otlp_endpoint))
     server = grpc.aio.server(
         interceptors=(aio_server_interceptor(filter_=traced), Chassis(Verifier(settings.jwks))),
         options=(
@@ -227,8 +225,14 @@ def _server(
     return server
 
 
-def _carries_a_trace(details: Any) -> bool:
-    return any(key == "traceparent" for key, _ in details.invocation_metadata)
+def is_traced(details: grpc.HandlerCallDetails, *, exported: bool) -> bool:
+    """Say whether a call has a span.
+
+    Probes have none. Without an exporter a span tells nobody, yet a trace that comes from outside goes on.
+    """
+    if details.method.startswith("/grpc.health.v1."):
+        return False
+    return exported or any(key == "traceparent" for key, _ in details.invocation_metadata)
 
 
 def main() -> None:
