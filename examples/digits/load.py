@@ -34,6 +34,7 @@ class Report:
     versions: dict[str, int] = field(default_factory=dict)
     agreed: int = 0
     last_prediction_id: str = ""
+    shown: dict[str, str] = field(default_factory=dict)  # what was on the image of each prediction's row
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Callers:
         self._errors: Counter[str] = Counter()
         self._agreed = 0
         self._last = ""
+        self._shown: dict[str, str] = {}
         self._next = 0
 
     async def drive(self, callers: int, requests: int, seconds: float) -> Report:
@@ -91,6 +93,7 @@ class Callers:
         response = result.get_response()
         self._versions[response.model_version] += 1
         self._last = response.parameters["prediction_id"].string_param
+        self._shown[f"predictions/{self._last}.0"] = self._labels[index]
         best = int(np.argmax(result.as_numpy("probabilities")[0]))
         self._agreed += self._classes[best] == self._labels[index]
 
@@ -111,6 +114,7 @@ class Callers:
             versions=dict(self._versions),
             agreed=self._agreed,
             last_prediction_id=self._last,
+            shown=self._shown,
         )
 
 

@@ -81,7 +81,7 @@ def split(story: "Story") -> None:
         process = _start_load(story, story.endpoint, requests=10**6, seconds=story.plot.load_seconds)
         time.sleep(story.plot.load_seconds / 2)
         _set_split(story, 50, 50)
-        report = _finish(process)
+        report = _finish(story, process)
         step.figures |= {"requests": report["requests"], "failed": report["failed"]}
         step.figures |= {f"answers_{version}": count for version, count in report["versions"].items()}
         step.headline = f"{report['failed']} of {report['requests']} requests failed while the weights moved"
@@ -206,15 +206,17 @@ def _start_load(story: "Story", endpoint: str, *, requests: int, seconds: float)
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def _finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+def _finish(story: "Story", process: subprocess.Popen[str]) -> dict[str, Any]:
     output, _ = process.communicate(timeout=120)
     if process.returncode != 0:
         raise RuntimeError("the load generator failed; its message is above")
-    return dict(json.loads(output))
+    report: dict[str, Any] = json.loads(output)
+    story.shown |= report.pop("shown")
+    return report
 
 
 def _load(story: "Story", endpoint: str, *, requests: int, seconds: float) -> dict[str, Any]:
-    return _finish(_start_load(story, endpoint, requests=requests, seconds=seconds))
+    return _finish(story, _start_load(story, endpoint, requests=requests, seconds=seconds))
 
 
 def _merge(reports: list[dict[str, Any]]) -> dict[str, float]:
