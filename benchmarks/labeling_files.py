@@ -32,7 +32,7 @@ from slipway.ingestion.v1 import ingestion_pb2 as ing
 from slipway.ingestion.v1 import ingestion_pb2_grpc
 from slipway.labeling.v1 import labeling_pb2 as pb
 from slipway.labeling.v1 import labeling_pb2_grpc
-from slipway_local.testing import PostgresServer, Running
+from slipway_local.testing import PostgresServer, Running, S3Server
 from slipway_runtime.db import migrate
 
 HERE = Path(__file__).parent
@@ -259,12 +259,7 @@ def start_all(folder: Path, arguments: argparse.Namespace, ends: contextlib.Exit
     servers = running.start()
     postgres, keys = PostgresServer(servers), Keys(folder / "keys")
     url = postgres.fresh_database()
-    store = {
-        "s3_endpoint": servers.s3_endpoint,
-        "s3_access_key": servers.s3_access_key,
-        "s3_secret_key": servers.s3_secret_key,
-        "s3_bucket": "files",
-    }
+    store = S3Server(servers.s3_endpoint, servers.s3_access_key, servers.s3_secret_key).fresh_settings()
     ingestion = started("slipway_ingestion.main", keys, ends, database_url=postgres.fresh_database(), **store)
     with ingestion.channel(keys.user()) as opened:
         dataset = ing.CreateDatasetRequest(dataset_id=DATASET.partition("/")[2])

@@ -50,12 +50,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 @pytest.fixture(scope="session")
 def objects(s3: object) -> dict[str, str]:
     """Return the S3 settings of a fresh bucket."""
-    return {
-        "s3_endpoint": s3.endpoint,  # type: ignore[attr-defined]
-        "s3_access_key": s3.access_key,  # type: ignore[attr-defined]
-        "s3_secret_key": s3.secret_key,  # type: ignore[attr-defined]
-        "s3_bucket": s3.fresh_bucket(),  # type: ignore[attr-defined]
-    }
+    return s3.fresh_settings()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")

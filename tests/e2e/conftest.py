@@ -33,12 +33,7 @@ def keys(tmp_path: Path) -> Keys:
 @pytest.fixture
 def objects(s3: Any) -> dict[str, str]:
     """Return the S3 settings of a fresh bucket."""
-    return {
-        "s3_endpoint": s3.endpoint,
-        "s3_access_key": s3.access_key,
-        "s3_secret_key": s3.secret_key,
-        "s3_bucket": s3.fresh_bucket(),
-    }
+    return s3.fresh_settings()
 
 
 @pytest.fixture(scope="package")

@@ -19,7 +19,7 @@ SERVICES = (
     "labeling",
     "pipelines",
 )
-_GRPC_OF_SEAWEED = 10_000
+GRPC_OF_SEAWEED = 10_000
 _PORTS_BELOW_BASE_OF_PODS = 100
 _POD_PORTS = 100
 
@@ -164,7 +164,7 @@ class Layout:
     def seaweed_ports(self) -> tuple[int, ...]:
         """S3, master, volume and filer, then the gRPC ports of these."""
         plain = tuple(self.s3 + i for i in range(4))
-        return plain + tuple(port + _GRPC_OF_SEAWEED for port in plain)
+        return plain + tuple(port + GRPC_OF_SEAWEED for port in plain)
 
     def addresses(self) -> dict[str, str]:
         """Where clients from outside go."""

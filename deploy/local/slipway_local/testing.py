@@ -24,7 +24,7 @@ import psycopg
 import pytest
 
 from slipway_local.servers import ObjectServer, Postgres, Server, Valkey
-from slipway_local.testing_ports import free_ports
+from slipway_local.testing_ports import free_port, free_ports
 
 CONFIG = "SLIPWAY_TEST_SERVERS"
 
@@ -88,6 +88,15 @@ class S3Server:
     def fresh_bucket(self) -> str:
         """Return the name of a bucket that is not there yet; services make theirs."""
         return f"test-{secrets.token_hex(6)}"
+
+    def fresh_settings(self) -> dict[str, str]:
+        """Return a service's settings for a fresh bucket."""
+        return {
+            "s3_endpoint": self.endpoint,
+            "s3_access_key": self.access_key,
+            "s3_secret_key": self.secret_key,
+            "s3_bucket": self.fresh_bucket(),
+        }
 
 
 class Running:
@@ -161,7 +170,7 @@ class MortalValkey:
     """A Valkey of one test, which may kill it and start it again on its port, with its data."""
 
     def __init__(self, folder: Path) -> None:
-        spec = Valkey("valkey", folder, free_ports(1)[0], secrets.token_hex(8))
+        spec = Valkey("valkey", folder, free_port(), secrets.token_hex(8))
         self.url = spec.url
         self._server = spec.prepare()
         self._process: subprocess.Popen[bytes] | None = None

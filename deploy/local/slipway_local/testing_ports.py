@@ -9,9 +9,9 @@ import os
 import secrets
 from collections.abc import Iterator
 
+from slipway_local.layout import GRPC_OF_SEAWEED
 from slipway_local.ports import is_free
 
-GRPC_AWAY = 10_000  # SeaweedFS listens for gRPC that far above its port
 _WORKERS = 4
 _SINGLES = 1_500
 _APART = 200
@@ -37,7 +37,7 @@ _bases = _from_anywhere(range(18_000, 22_000, _APART)[_worker::_WORKERS])
 
 def free_ports(count: int) -> list[int]:
     """Return free ports, each with the one of SeaweedFS's gRPC above it."""
-    free = (port for port in _singles if is_free(port) and is_free(port + GRPC_AWAY))
+    free = (port for port in _singles if is_free(port) and is_free(port + GRPC_OF_SEAWEED))
     return [next(free) for _ in range(count)]
 
 
@@ -48,5 +48,5 @@ def free_port() -> int:
 
 def free_port_base() -> int:
     """Return a port base of a platform whose ports are free, those of pods and of SeaweedFS's gRPC too."""
-    uses = [port + away for port in range(_APART) for away in (0, GRPC_AWAY)]
+    uses = [port + away for port in range(_APART) for away in (0, GRPC_OF_SEAWEED)]
     return next(base for base in _bases if all(is_free(base + use) for use in uses))

@@ -36,7 +36,7 @@ def test_twenty_tasks_by_keys_alone_take_milliseconds_each(
         print(f"\n  key to next image: median {statistics.median(times):.0f} ms, worst {max(times):.0f} ms")
     assert studio.answers(project) == expected
     assert page.text("answered") == str(TASKS)
-    assert min(times) < 1000
+    assert statistics.median(times) < 1000
     assert all(one["leadMs"] != "0" for one in studio.annotations(project))
     claimed = studio.call("GET", f"/v1/{project}")["taskCounts"]
     assert claimed["ANSWERED"] == str(TASKS)

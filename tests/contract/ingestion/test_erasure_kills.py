@@ -29,12 +29,7 @@ def own(postgres: Any, s3: Any) -> Iterator[Any]:
     """Return the use cases on a database and a bucket of their own, and a process that dies at orders."""
     url = postgres.fresh_database()
     migrate(url, "slipway_ingestion")
-    objects = {
-        "s3_endpoint": s3.endpoint,
-        "s3_access_key": s3.access_key,
-        "s3_secret_key": s3.secret_key,
-        "s3_bucket": s3.fresh_bucket(),
-    }
+    objects = s3.fresh_settings()
     use = parts(url, objects, Clock())
     command = [sys.executable, str(Path(__file__).parent / "mortal.py"), url, json.dumps(objects)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

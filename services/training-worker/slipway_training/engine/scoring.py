@@ -126,8 +126,8 @@ def measured(version: Model, champion: Model | None, folder: Path, golden: Path)
 def _pass(models: Sequence[Model], batches: Sequence[NDArray[np.uint8]]) -> list[float]:
     """Return each model's median milliseconds; the first run of each is not counted.
 
-    A run is slower after the other model's, whose data are then in the caches. So each counted run of a model
-    comes as often after its own as after the other's: BA, then ABBAABBAABBA.
+    A run may differ by what ran before it. So each model's counted runs come as often after its own as after
+    the other's: BA, then ABBAABBAABBA.
     """
     took: list[list[float]] = [[] for _ in models]
     turn = list(range(len(models)))
